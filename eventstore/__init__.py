@@ -1,0 +1,89 @@
+"""The image store that remembers: container-image metadata as an event log."""
+
+from eventstore.diff import ImageChange, ViewDiff
+from eventstore.errors import (
+    AmbiguousDigestError,
+    CorruptionError,
+    EventStoreError,
+    ImageNotFoundError,
+    InvalidImageError,
+    InvalidParentError,
+    LayerMissingError,
+    LayerNotFoundError,
+    SourceError,
+    StoreClosedError,
+    StoreForkedError,
+    StoreFullError,
+    StoreInUseError,
+    StoreIOError,
+    StoreReadOnlyError,
+    StoreUsageError,
+    UnknownFormatError,
+    UnsupportedOSError,
+)
+from eventstore.events import (
+    Created,
+    Deleted,
+    Event,
+    LastUpdatedSet,
+    MarkedBuilt,
+    ParentSet,
+    Record,
+)
+from eventstore.image import ContainerConfig, History, Image, RootFS
+from eventstore.layers import (
+    DockerLayerDB,
+    Layer,
+    LayerMetadata,
+    LayerStore,
+    MemoryLayerStore,
+)
+from eventstore.snapshots import SnapshotInfo
+from eventstore.store import ImageStore, StoreTransaction
+from eventstore.verify import Problem
+from eventstore.view import ImageMap, ImageView
+
+__all__ = [
+    "AmbiguousDigestError",
+    "ContainerConfig",
+    "CorruptionError",
+    "Created",
+    "Deleted",
+    "DockerLayerDB",
+    "Event",
+    "EventStoreError",
+    "History",
+    "Image",
+    "ImageChange",
+    "ImageMap",
+    "ImageNotFoundError",
+    "ImageStore",
+    "ImageView",
+    "InvalidImageError",
+    "InvalidParentError",
+    "LastUpdatedSet",
+    "Layer",
+    "LayerMetadata",
+    "LayerMissingError",
+    "LayerNotFoundError",
+    "LayerStore",
+    "MarkedBuilt",
+    "MemoryLayerStore",
+    "ParentSet",
+    "Problem",
+    "Record",
+    "RootFS",
+    "SnapshotInfo",
+    "SourceError",
+    "StoreClosedError",
+    "StoreForkedError",
+    "StoreFullError",
+    "StoreIOError",
+    "StoreInUseError",
+    "StoreReadOnlyError",
+    "StoreTransaction",
+    "StoreUsageError",
+    "UnknownFormatError",
+    "UnsupportedOSError",
+    "ViewDiff",
+]

@@ -1,0 +1,56 @@
+"""Copy a store into a new directory, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from eventstore.errors import StoreIOError, StoreUsageError
+from eventstore.lmdb_env import Environment
+
+
+def copy_environment(environment: Environment, destination: str | os.PathLike[str]) -> Path:
+    """Write a consistent, compact copy of an environment; writers may go on meanwhile.
+
+    The copy is made beside `destination` and renamed when it is whole and on disk.
+
+    Args:
+        environment: what to copy.
+        destination: a directory that does not exist yet.
+
+    Raises:
+        StoreUsageError: the destination exists.
+        StoreFullError: there is no room for the copy.
+        StoreIOError: the operating system refuses.
+    """
+    target = Path(destination).absolute()
+    if os.path.lexists(target):
+        raise StoreUsageError(f"{target} exists already: a backup overwrites nothing")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            environment.copy(partial)
+            (partial / "data.mdb").chmod(0o600)
+            for path in (partial / "data.mdb", partial):
+                _sync(path)
+            partial.rename(target)
+            _sync(target.parent)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    except OSError as error:
+        if isinstance(error, StoreIOError) or not error.errno:
+            raise
+        raise StoreIOError(str(target), error.strerror or str(error)) from error
+    return target
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

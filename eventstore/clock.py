@@ -1,0 +1,45 @@
+"""Read the wall clock in nanoseconds, and turn nanoseconds into aware datetimes and back.
+
+Time is data here, never order: the position orders. A store is given its clock, so that tests can
+give it one that jumps, stands still or runs backwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+Clock = Callable[[], int]
+"""Returns nanoseconds since 1970-01-01T00:00:00Z."""
+
+NANOSECONDS = 1_000_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MIN_NS = -62_135_596_800 * NANOSECONDS
+MAX_NS = 253_402_300_800 * NANOSECONDS - 1
+
+
+def system_clock() -> int:
+    """Return the time of day in nanoseconds since 1970, UTC."""
+    return time.time_ns()
+
+
+def to_datetime(time_ns: int) -> datetime:
+    """Return the aware datetime of an instant, cut to whole microseconds.
+
+    Args:
+        time_ns: nanoseconds since 1970, UTC; outside the years 1 to 9999 the nearest end is given.
+    """
+    clamped = min(max(time_ns, MIN_NS), MAX_NS)
+    return _EPOCH + timedelta(microseconds=clamped // 1000)
+
+
+def to_nanoseconds(moment: datetime) -> int:
+    """Return the nanoseconds since 1970 of an aware datetime; inverse of `to_datetime`.
+
+    Raises:
+        ValueError: `moment` has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("a datetime without a time zone names no instant")
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000

@@ -1,0 +1,165 @@
+"""Turn records into the bytes that the log stores, and back.
+
+Layout of a record, the value under its position::
+
+    msgpack array   [time, actor, reason, batch, previous, event]
+    4 bytes         CRC-32, big-endian, of the 8-byte big-endian position and the msgpack bytes
+
+The event is itself an array that starts with its tag::
+
+    [1, digest, chain, os]      Created
+    [2, digest, parent]         ParentSet
+    [3, digest]                 LastUpdatedSet, first shape: the instant is the record's time
+    [4, digest]                 MarkedBuilt
+    [5, digest]                 Deleted
+    [6, digest, instant_ns]     LastUpdatedSet
+
+Times are nanoseconds since 1970, digests 32 raw bytes, batch and previous are positions. The
+checksum covers the position, so a record that lies under another's key does not check. For example
+`MarkedBuilt` of the digest `00 … 00`, appended first, at time 7, by `a`, without a reason, is::
+
+    96 07 a1 61 a0 01 00 92 04 c4 20 (32 times 00) ee 46 a4 d1
+
+Bytes that are stored are never written again in another shape. A tag that is retired stays readable
+by its upcaster here; an unknown tag is an error that names it, never skipped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+import msgspec
+from msgspec import Struct
+
+from eventstore.errors import CorruptionError, UnknownFormatError
+from eventstore.events import (
+    Created,
+    Deleted,
+    Event,
+    LastUpdatedSet,
+    MarkedBuilt,
+    ParentSet,
+    Record,
+)
+
+CHECKSUM_SIZE = 4
+KEY_SIZE = 8
+TAGS = (1, 2, 3, 4, 5, 6)
+
+
+class LastUpdatedSetFirst(Struct, frozen=True, gc=False, array_like=True, tag=3):
+    """The first shape of `LastUpdatedSet`, which meant "now" and carried no instant."""
+
+    digest: bytes
+
+
+_Stored = Created | ParentSet | LastUpdatedSetFirst | LastUpdatedSet | MarkedBuilt | Deleted
+
+
+class Envelope(Struct, frozen=True, gc=False, array_like=True):
+    """What is stored of a record, its position apart."""
+
+    time_ns: int
+    actor: str
+    reason: str
+    batch: int
+    previous: int
+    event: _Stored
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Envelope)
+
+
+def position_key(position: int) -> bytes:
+    """Return the key of a position: 8 bytes, big-endian, so that key order is log order."""
+    return position.to_bytes(KEY_SIZE, "big")
+
+
+def encode(
+    position: int,
+    *,
+    time_ns: int,
+    actor: str,
+    reason: str,
+    batch: int,
+    previous: int,
+    event: Event,
+) -> Record:
+    """Return the record of an event at a position, its stored bytes made.
+
+    Args:
+        position: its number in the log, from 1.
+        time_ns: nanoseconds since 1970, UTC.
+        actor: who appends it.
+        reason: why.
+        batch: position of the first record of the transaction.
+        previous: position of the image's record before, or 0.
+        event: what happened.
+    """
+    payload = _encoder.encode(Envelope(time_ns, actor, reason, batch, previous, event))
+    checksum = crc32(payload, crc32(position_key(position)))
+    raw = payload + checksum.to_bytes(CHECKSUM_SIZE, "big")
+    return Record(position, time_ns, actor, reason, batch, previous, event, raw)
+
+
+def decode(position: int, raw: bytes) -> Record:
+    """Return the record that `raw` holds; the inverse of `encode`.
+
+    Raises:
+        CorruptionError: the checksum or the shape is wrong.
+        UnknownFormatError: the bytes check, but a later version wrote them.
+    """
+    envelope = decode_envelope(position, raw)
+    return Record(
+        position,
+        envelope.time_ns,
+        envelope.actor,
+        envelope.reason,
+        envelope.batch,
+        envelope.previous,
+        upcast(envelope.event, envelope.time_ns),
+        raw,
+    )
+
+
+def decode_envelope(position: int, raw: bytes) -> Envelope:
+    """Return what is stored, checked, its event not yet upcast.
+
+    Raises:
+        CorruptionError: as `decode`.
+        UnknownFormatError: as `decode`.
+    """
+    payload = raw[:-CHECKSUM_SIZE]
+    checksum = int.from_bytes(raw[-CHECKSUM_SIZE:], "big")
+    if len(raw) <= CHECKSUM_SIZE or crc32(payload, crc32(position_key(position))) != checksum:
+        raise CorruptionError(f"record {position}: checksum does not match", position=position)
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _explain(position, payload, error) from error
+
+
+def upcast(event: _Stored, time_ns: int) -> Event:
+    """Return a stored event in today's shape."""
+    if isinstance(event, LastUpdatedSetFirst):
+        return LastUpdatedSet(event.digest, time_ns)
+    return event
+
+
+def _explain(position: int, payload: bytes, error: Exception) -> CorruptionError:
+    """Tell bytes of a later version from bytes that make no sense."""
+    try:
+        value: Any = msgspec.msgpack.decode(payload)
+        tag = value[5][0]
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError):
+        tag = None
+    if isinstance(tag, int) and tag not in TAGS:
+        return UnknownFormatError(
+            f"record {position} is of kind {tag}, written by a later version",
+            found=tag,
+            supported=TAGS,
+            position=position,
+        )
+    return CorruptionError(f"record {position} is malformed: {error}", position=position)

@@ -1,0 +1,79 @@
+"""Judge what may happen: a view and an intent go in, events come out, or an error.
+
+These functions are pure. They see the view, change nothing, and know neither disk nor clock, so
+every rule of the store can be tried in memory. An intent that would change nothing gives no event:
+what did not happen is not in the log.
+"""
+
+from __future__ import annotations
+
+from eventstore import digest
+from eventstore.errors import ImageNotFoundError, InvalidParentError
+from eventstore.events import Created, Deleted, Event, LastUpdatedSet, MarkedBuilt, ParentSet
+from eventstore.view import ImageView, State
+
+
+def create(view: ImageView, image: bytes, chain: bytes | None, os: str) -> list[Event]:
+    """Return what creating an image means: nothing if it is there."""
+    return [] if view.state(image) is not None else [Created(image, chain, os)]
+
+
+def delete(view: ImageView, image: bytes) -> list[Event]:
+    """Return what deleting an image means.
+
+    Raises:
+        ImageNotFoundError: it is not there, or its layers are not.
+    """
+    if not view.shows(image):
+        raise ImageNotFoundError(digest.to_text(image))
+    return [Deleted(image)]
+
+
+def set_parent(view: ImageView, image: bytes, parent: bytes | None) -> list[Event]:
+    """Return what giving an image a parent means; None takes the one it has away.
+
+    Raises:
+        ImageNotFoundError: one of the two is not there.
+        InvalidParentError: the image would be its own ancestor.
+    """
+    _require(view, image)
+    if parent is not None and not view.shows(parent):
+        raise ImageNotFoundError(digest.to_text(parent))
+    if view.parent_of(image) == parent:
+        return []
+    ancestor = parent
+    while ancestor is not None:
+        if ancestor == image:
+            raise InvalidParentError(
+                f"{digest.to_text(image)} would be its own ancestor"
+                f" with the parent {digest.to_text(parent or b'')}"
+            )
+        ancestor = view.parent_of(ancestor)
+    return [ParentSet(image, parent)]
+
+
+def set_last_updated(view: ImageView, image: bytes, instant_ns: int) -> list[Event]:
+    """Return what setting the last update of an image means.
+
+    Raises:
+        ImageNotFoundError: it is not there.
+    """
+    if _require(view, image).last_updated == instant_ns:
+        return []
+    return [LastUpdatedSet(image, instant_ns)]
+
+
+def mark_built(view: ImageView, image: bytes) -> list[Event]:
+    """Return what marking an image as built here means.
+
+    Raises:
+        ImageNotFoundError: it is not there.
+    """
+    return [] if _require(view, image).built else [MarkedBuilt(image)]
+
+
+def _require(view: ImageView, image: bytes) -> State:
+    state = view.state(image)
+    if state is None:
+        raise ImageNotFoundError(digest.to_text(image))
+    return state

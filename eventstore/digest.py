@@ -1,0 +1,61 @@
+"""Turn image ids into 32 raw bytes and back.
+
+An id is text at the API, `"sha256:<64 lower-case hex digits>"`, and 32 bytes inside: half the
+memory, and an order that is the order of the text. SHA-256 is the only algorithm, as it is in
+Docker's image store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from eventstore.errors import ImageNotFoundError
+
+ALGORITHM = "sha256"
+PREFIX = ALGORITHM + ":"
+DIGEST_SIZE = 32
+SHORT_LENGTH = 12
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_ID_LENGTH = len(PREFIX) + 64
+
+
+def digest_of(content: bytes) -> bytes:
+    """Return the SHA-256 of `content`, 32 bytes."""
+    return hashlib.sha256(content).digest()
+
+
+def to_text(digest: bytes) -> str:
+    """Return the id that stands for 32 raw bytes; the inverse of `parse`."""
+    return PREFIX + digest.hex()
+
+
+def parse(text: str) -> bytes | None:
+    """Return the 32 bytes of a well-formed id, or None.
+
+    Well formed is what Docker takes for a SHA-256 digest: the prefix and 64 lower-case hex
+    digits, nothing around them.
+    """
+    if len(text) != _ID_LENGTH or not text.startswith(PREFIX):
+        return None
+    digits = text[len(PREFIX) :]
+    if _HEX.fullmatch(digits) is None:
+        return None
+    return bytes.fromhex(digits)
+
+
+def require(image_id: str) -> bytes:
+    """Return the 32 bytes of `image_id`; whatever is not an id names no image.
+
+    Raises:
+        ImageNotFoundError: it is not a whole, well-formed id.
+    """
+    digest = parse(image_id) if isinstance(image_id, str) else None
+    if digest is None:
+        raise ImageNotFoundError(str(image_id))
+    return digest
+
+
+def short(image_id: str, length: int = SHORT_LENGTH) -> str:
+    """Return the first `length` hex digits of an id, as Docker's listings show it."""
+    return image_id.removeprefix(PREFIX)[:length]

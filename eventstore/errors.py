@@ -1,0 +1,177 @@
+"""Say what went wrong in terms of what the caller can do next.
+
+Every exception that leaves this package is an `EventStoreError`. The classes are cut by the
+caller's next move, not by the place that failed: look for another id, fix the input, fix how the
+store is used, make room, or fetch the backup. What a program needs to decide stands in attributes,
+never only in the text. Exceptions of the libraries underneath are kept as `__cause__`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class EventStoreError(Exception):
+    """The base of every error that this package raises."""
+
+
+class ImageNotFoundError(EventStoreError, LookupError):
+    """No image answers to `term`: use another id.
+
+    Attributes:
+        term: what was asked for, as it was given.
+    """
+
+    def __init__(self, term: str) -> None:
+        self.term = term
+        super().__init__(f"no such image: {term}")
+
+
+class AmbiguousDigestError(EventStoreError, LookupError):
+    """More than one image answers to `term`: give more digits.
+
+    Attributes:
+        term: what was asked for, as it was given.
+        candidates: ids that it could mean, sorted; at most as many as were looked at.
+    """
+
+    def __init__(self, term: str, candidates: Sequence[str]) -> None:
+        self.term = term
+        self.candidates = tuple(candidates)
+        shown = ", ".join(self.candidates[:5])
+        more = ", …" if len(self.candidates) > 5 else ""
+        super().__init__(f"{term!r} is the start of more than one image id: {shown}{more}")
+
+
+class InvalidImageError(EventStoreError, ValueError):
+    """The bytes are not an image config that the store accepts: fix the input.
+
+    Attributes:
+        reason: what is wrong with them.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"invalid image: {reason}")
+
+
+class UnsupportedOSError(InvalidImageError):
+    """The image has layers and is for an operating system that this store does not run."""
+
+
+class LayerMissingError(InvalidImageError):
+    """The image's layers are not in the layer store: bring them there first."""
+
+
+class InvalidParentError(EventStoreError, ValueError):
+    """The parent would make an image its own ancestor."""
+
+
+class LayerNotFoundError(EventStoreError, LookupError):
+    """The layer store has no layer of this chain id.
+
+    Attributes:
+        chain_id: the chain id that was asked for.
+    """
+
+    def __init__(self, chain_id: str) -> None:
+        self.chain_id = chain_id
+        super().__init__(f"layer does not exist: {chain_id}")
+
+
+class SourceError(EventStoreError):
+    """What should be read from elsewhere is not there, or is not what it should be.
+
+    Attributes:
+        path: the place that was looked at.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {message}")
+
+
+class StoreUsageError(EventStoreError):
+    """The store was used in a way that it does not allow: change the calling code."""
+
+
+class StoreClosedError(StoreUsageError):
+    """The store has been closed."""
+
+
+class StoreReadOnlyError(StoreUsageError):
+    """The store was opened for reading only."""
+
+
+class StoreForkedError(StoreUsageError):
+    """The store was opened before `fork`: open it again in the child."""
+
+
+class StoreInUseError(StoreUsageError):
+    """The store is open already in this process: share that one."""
+
+
+class StoreFullError(EventStoreError, OSError):
+    """There is no room for what should be written; nothing was.
+
+    Attributes:
+        path: the store's directory, or None.
+        map_size: the size in bytes that the memory map could not grow beyond, or None when it
+            was the disk that was full.
+    """
+
+    def __init__(
+        self, message: str, *, path: str | None = None, map_size: int | None = None
+    ) -> None:
+        self.path = path
+        self.map_size = map_size
+        super().__init__(message)
+
+
+class StoreIOError(EventStoreError, OSError):
+    """The operating system refused to read or write the store's files.
+
+    Attributes:
+        path: the store's directory.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {message}")
+
+
+class CorruptionError(EventStoreError):
+    """What is stored is not what was written: go back to a backup.
+
+    Attributes:
+        position: the record that is damaged, or None.
+        digest: the id of the image whose config is damaged, or None.
+    """
+
+    def __init__(
+        self, message: str, *, position: int | None = None, digest: str | None = None
+    ) -> None:
+        self.position = position
+        self.digest = digest
+        super().__init__(message)
+
+
+class UnknownFormatError(CorruptionError):
+    """The store, or a record in it, is of a format that this version does not know.
+
+    Attributes:
+        found: the format that is there.
+        supported: the formats that this version reads.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        found: object,
+        supported: Sequence[object],
+        position: int | None = None,
+    ) -> None:
+        self.found = found
+        self.supported = tuple(supported)
+        super().__init__(message, position=position)

@@ -1,0 +1,146 @@
+"""Name the facts that the log is made of.
+
+An event says, in the past tense, what happened to one image. It never changes once it is written:
+these classes are also the shapes that `codec` stores, so a field is never added, dropped or
+reordered here. A change of shape is a new class with a new tag, and an upcaster in `codec` for the
+old one. Inside, digests are 32 bytes; the properties that end in `_id` give them as text.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from eventstore import clock, digest
+
+
+class Created(Struct, frozen=True, gc=False, array_like=True, tag=1):
+    """The image came into being; its config lies under `digest`.
+
+    `chain` is the chain id of its layers, None without layers: the byte 1 and the 32 of the digest,
+    or the byte 0 and the text itself where a config names something that is no digest. It and `os`
+    stand here so that a store opened over a layer store needs to decode no config.
+    """
+
+    digest: bytes
+    chain: bytes | None
+    os: str
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image as text."""
+        return digest.to_text(self.digest)
+
+    @property
+    def chain_id(self) -> str | None:
+        """Return the chain id of the image's layers as text, None if it has none."""
+        return None if self.chain is None else unpack_chain(self.chain)
+
+
+class ParentSet(Struct, frozen=True, gc=False, array_like=True, tag=2):
+    """The image got the parent `parent`, or lost the one that it had (None)."""
+
+    digest: bytes
+    parent: bytes | None
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image as text."""
+        return digest.to_text(self.digest)
+
+    @property
+    def parent_id(self) -> str | None:
+        """Return the id of the parent as text, None if the image lost its parent."""
+        return None if self.parent is None else digest.to_text(self.parent)
+
+
+class LastUpdatedSet(Struct, frozen=True, gc=False, array_like=True, tag=6):
+    """The image was last updated at `instant_ns`, nanoseconds since 1970, UTC."""
+
+    digest: bytes
+    instant_ns: int
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image as text."""
+        return digest.to_text(self.digest)
+
+    @property
+    def instant(self) -> datetime:
+        """Return the instant as an aware datetime, cut to microseconds."""
+        return clock.to_datetime(self.instant_ns)
+
+
+class MarkedBuilt(Struct, frozen=True, gc=False, array_like=True, tag=4):
+    """The image was marked as built on this host, fit for its build cache."""
+
+    digest: bytes
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image as text."""
+        return digest.to_text(self.digest)
+
+
+class Deleted(Struct, frozen=True, gc=False, array_like=True, tag=5):
+    """The image was deleted; images whose parent it was have none from here on."""
+
+    digest: bytes
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image as text."""
+        return digest.to_text(self.digest)
+
+
+def pack_chain(chain_id: str) -> bytes:
+    """Return a chain id as `Created` stores it."""
+    raw = digest.parse(chain_id)
+    return b"\x00" + chain_id.encode("utf-8", "surrogatepass") if raw is None else b"\x01" + raw
+
+
+def unpack_chain(chain: bytes) -> str:
+    """Return a chain id as text; the inverse of `pack_chain`."""
+    if chain[:1] == b"\x01":
+        return digest.to_text(chain[1:])
+    return chain[1:].decode("utf-8", "surrogatepass")
+
+
+Event = Created | ParentSet | LastUpdatedSet | MarkedBuilt | Deleted
+"""Any of the five events."""
+
+
+class Record(Struct, frozen=True, gc=False):
+    """An event as the log holds it, with what surrounds it.
+
+    Attributes:
+        position: its number in the log, from 1, without gaps.
+        time_ns: when it was appended, nanoseconds since 1970, UTC; never less than the record
+            before it.
+        actor: who appended it.
+        reason: why, in their words.
+        batch: the position of the first record of the same transaction.
+        previous: the position of the same image's record before this one, 0 for its first.
+        event: what happened.
+        raw: the exact bytes that are stored.
+    """
+
+    position: int
+    time_ns: int
+    actor: str
+    reason: str
+    batch: int
+    previous: int
+    event: Event
+    raw: bytes
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image that the event is about."""
+        return self.event.image_id
+
+    @property
+    def time(self) -> datetime:
+        """Return the time of appending as an aware datetime, cut to microseconds."""
+        return clock.to_datetime(self.time_ns)

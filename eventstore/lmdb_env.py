@@ -1,0 +1,439 @@
+"""Own the LMDB environment: open, read, write, grow, copy, and translate its errors.
+
+The only module that imports `lmdb`. One environment is one directory (mode 0700, files 0600), in
+LMDB's 0.9 format. Its databases and their keys::
+
+    meta        name (text)                         format, store_id, created_ns
+    log         position, 8 bytes big-endian        record, see codec
+    configs     digest, 32 bytes                    1 byte that says how (0: as they are), then bytes
+    snapshots   position, 8 bytes; chunk, 4 bytes   view rows, see snapshots
+    tombstones  digest, 32 bytes                    position, 8 bytes: last record of a gone image
+
+What is guaranteed: when `write` returns, what was put is on disk (`sync` and `metasync` are passed
+explicitly); when it raises, nothing was changed. A read sees one commit, and no read transaction
+outlives its `with` block, for a long one keeps LMDB from reusing pages. The map is reserved large
+and sparse once; a writer grows it when it is full, with no other transaction of this process open.
+No exception of `lmdb` leaves this module untranslated.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lmdb
+
+from eventstore.errors import (
+    CorruptionError,
+    EventStoreError,
+    StoreClosedError,
+    StoreForkedError,
+    StoreFullError,
+    StoreInUseError,
+    StoreIOError,
+    StoreReadOnlyError,
+    StoreUsageError,
+)
+
+DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
+MAP_SIZE = 1 << 36
+READERS_MAX = 1024
+_T = TypeVar("_T")
+
+_open_lock = threading.Lock()
+_open_directories: dict[tuple[int, int], int] = {}
+
+
+class Transaction:
+    """One LMDB transaction: gets, puts and cursors by database name."""
+
+    def __init__(self, txn: Any, handles: dict[str, Any]) -> None:
+        """Wrap a transaction that `Environment` has begun."""
+        self._txn = txn
+        self._handles = handles
+
+    @property
+    def number(self) -> int:
+        """Return the number of the commit that is seen; it grows with every commit."""
+        return int(self._txn.id())
+
+    def get(self, database: str, key: bytes) -> bytes | None:
+        """Return the value under a key, None if there is none."""
+        value: bytes | None = self._txn.get(key, db=self._handles[database])
+        return value
+
+    def put(self, database: str, key: bytes, value: bytes, *, replace: bool = False) -> None:
+        """Store a value.
+
+        Raises:
+            CorruptionError: the key is taken, and `replace` was not asked for.
+        """
+        if not self._txn.put(key, value, db=self._handles[database], overwrite=replace):
+            raise CorruptionError(f"{database}: the key {key.hex()} is taken")
+
+    def append(self, database: str, key: bytes, value: bytes) -> None:
+        """Store a value under a key greater than all others.
+
+        Raises:
+            CorruptionError: the key is not the greatest.
+        """
+        if not self._txn.put(key, value, db=self._handles[database], append=True, overwrite=False):
+            raise CorruptionError(f"{database}: the key {key.hex()} does not come last")
+
+    def delete(self, database: str, key: bytes) -> bool:
+        """Remove a key; tell whether it was there."""
+        return bool(self._txn.delete(key, db=self._handles[database]))
+
+    def entries(self, database: str) -> int:
+        """Return the number of entries of a database."""
+        return int(self._txn.stat(self._handles[database])["entries"])
+
+    def last_key(self, database: str) -> bytes | None:
+        """Return the greatest key, None if there is none."""
+        with self._txn.cursor(self._handles[database]) as cursor:
+            return bytes(cursor.key()) if cursor.last() else None
+
+    def scan(
+        self, database: str, start: bytes = b"", *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over keys and values from the first key at or after `start`.
+
+        With `reverse`, from the last key at or before `start` downwards; an empty `start` is then
+        the greatest key.
+        """
+        with self._txn.cursor(self._handles[database]) as cursor:
+            if not reverse:
+                if cursor.set_range(start) if start else cursor.first():
+                    yield from cursor.iternext()
+                return
+            found = cursor.set_range(start) if start else False
+            if found and cursor.key() != start:
+                found = cursor.prev()
+            elif not found:
+                found = cursor.last()
+            if found:
+                yield from cursor.iterprev()
+
+
+class Environment:
+    """An open environment, shared by the threads of one process."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        create: bool = True,
+        map_size: int = MAP_SIZE,
+        map_size_max: int | None = None,
+    ) -> None:
+        """Open the environment in the directory `path`.
+
+        Args:
+            path: the directory; made, mode 0700, if `create` allows it.
+            read_only: never write.
+            create: make the directory and the databases if they are missing.
+            map_size: bytes of address space to reserve.
+            map_size_max: bytes that the map may grow to, None for no limit.
+
+        Raises:
+            StoreUsageError: nothing is there and `create` is off, or it is no directory.
+            StoreInUseError: it is open in this process already.
+            StoreIOError: the operating system refuses.
+            CorruptionError: it is no LMDB file.
+        """
+        self.path = Path(path)
+        self.read_only = read_only
+        self._map_size_max = map_size_max
+        self._gate = threading.Condition()
+        self._active = 0
+        self._growing = False
+        self._pid = os.getpid()
+        self._env: Any = None
+        self._prepare(create and not read_only)
+        self._register()
+        try:
+            with self._translated():
+                self._env, self._handles = self._open(map_size)
+        except BaseException:
+            self._unregister()
+            raise
+
+    def _prepare(self, create: bool) -> None:
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise StoreUsageError(f"{self.path} is not a directory, so it is no store")
+            if create:
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            elif not (self.path / "data.mdb").exists():
+                raise StoreUsageError(f"there is no store at {self.path}")
+        except OSError as error:
+            raise StoreIOError(str(self.path), error.strerror or str(error)) from error
+
+    def _register(self) -> None:
+        """Note that the directory is open: LMDB must not open a file twice in one process."""
+        found = self.path.stat()
+        self._identity = (found.st_dev, found.st_ino)
+        with _open_lock:
+            if _open_directories.get(self._identity) == self._pid:
+                raise StoreInUseError(
+                    f"{self.path} is open in this process already: share that store, it is"
+                    " safe among threads"
+                )
+            _open_directories[self._identity] = self._pid
+
+    def _unregister(self) -> None:
+        with _open_lock:
+            _open_directories.pop(self._identity, None)
+
+    def _open(self, map_size: int) -> tuple[Any, dict[str, Any]]:
+        env = lmdb.open(
+            str(self.path),
+            map_size=map_size,
+            readonly=self.read_only,
+            create=not self.read_only,
+            mode=0o600,
+            metasync=True,
+            sync=True,
+            writemap=False,
+            max_dbs=len(DATABASES) + 8,
+            max_readers=READERS_MAX,
+        )
+        try:
+            env.reader_check()
+            if self.read_only:
+                return env, {name: env.open_db(name.encode(), create=False) for name in DATABASES}
+            with env.begin(write=True) as txn:
+                handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
+            return env, handles
+        except BaseException:
+            env.close()
+            raise
+
+    def close(self) -> None:
+        """Close the environment; closing twice is no error."""
+        with self._gate:
+            env, self._env = self._env, None
+            if env is None:
+                return
+            while self._active:
+                self._gate.wait()
+        if os.getpid() == self._pid:
+            env.close()
+        self._unregister()
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Open a read transaction for the length of a `with` block.
+
+        Raises:
+            StoreClosedError: the environment is closed.
+            StoreForkedError: this process is a child of the one that opened it.
+        """
+        with self._translated():
+            env = self._enter()
+            try:
+                with self._begin(env) as txn:
+                    yield Transaction(txn, self._handles)
+            finally:
+                self._leave()
+
+    def _begin(self, env: Any, *, write: bool = False) -> Any:
+        try:
+            return env.begin(write=write)
+        except lmdb.MapResizedError:
+            # Another process has grown the map; this one takes the new size over.
+            env.set_mapsize(0)
+            return env.begin(write=write)
+
+    def commit_number(self) -> int:
+        """Return the number of the newest commit, of whichever process."""
+        env = self._env
+        if env is None or os.getpid() != self._pid:
+            self._check_usable()
+        with self.read() as txn:
+            return txn.number
+
+    def write(self, work: Callable[[Transaction], _T]) -> _T:
+        """Run `work` in a write transaction and commit it.
+
+        When this returns, the changes are on disk and visible to every new reader. When it raises,
+        nothing was changed. `work` is run again if the map had to grow.
+
+        Raises:
+            StoreReadOnlyError: opened for reading only.
+            StoreFullError: the disk is full, or the map may not grow.
+        """
+        while True:
+            session = self.begin_write()
+            try:
+                result = work(session.transaction)
+                session.commit()
+            except MapFullError:
+                session.abort()
+                self.grow()
+                continue
+            except BaseException:
+                session.abort()
+                raise
+            return result
+
+    def begin_write(self) -> WriteSession:
+        """Begin a write transaction, waiting for those of other processes to end.
+
+        Raises:
+            StoreReadOnlyError: opened for reading only.
+        """
+        if self.read_only:
+            raise StoreReadOnlyError(f"{self.path} was opened for reading only")
+        with self._translated():
+            env = self._enter()
+            try:
+                return WriteSession(self, self._begin(env, write=True), self._handles)
+            except BaseException:
+                self._leave()
+                raise
+
+    def grow(self) -> None:
+        """Double the map, once no transaction of this process is open.
+
+        Raises:
+            StoreFullError: it may not grow further.
+        """
+        with self._translated(), self._gate:
+            self._growing = True
+            try:
+                while self._active:
+                    self._gate.wait()
+                self._check_usable()
+                size = int(self._env.info()["map_size"])
+                target = size * 2 if self._map_size_max is None else self._map_size_max
+                target = min(target, size * 2)
+                if target <= size:
+                    raise StoreFullError(
+                        f"{self.path}: the store has reached its limit of {size} bytes",
+                        path=str(self.path),
+                        map_size=size,
+                    )
+                try:
+                    self._env.set_mapsize(target)
+                except (lmdb.Error, OSError, OverflowError) as error:
+                    raise StoreFullError(
+                        f"{self.path}: the map cannot grow beyond {size} bytes: {error}",
+                        path=str(self.path),
+                        map_size=size,
+                    ) from error
+            finally:
+                self._growing = False
+                self._gate.notify_all()
+
+    def size_on_disk(self) -> int:
+        """Return the bytes that the data file takes on disk."""
+        return (self.path / "data.mdb").stat().st_blocks * 512
+
+    def copy(self, destination: Path) -> None:
+        """Write a compact, consistent copy of the environment into an empty directory.
+
+        Raises:
+            StoreFullError: there is no room for it.
+        """
+        with self._translated():
+            env = self._enter()
+            try:
+                env.copy(str(destination), compact=True)
+            finally:
+                self._leave()
+
+    def _enter(self) -> Any:
+        with self._gate:
+            while self._growing:
+                self._gate.wait()
+            self._check_usable()
+            self._active += 1
+            return self._env
+
+    def _leave(self) -> None:
+        with self._gate:
+            self._active -= 1
+            self._gate.notify_all()
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._pid:
+            raise StoreForkedError(
+                f"{self.path} was opened before fork: open it again in this process"
+            )
+        if self._env is None:
+            raise StoreClosedError(f"{self.path} is closed")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn exceptions of LMDB and the operating system into ours."""
+        try:
+            yield
+        except (EventStoreError, GeneratorExit):
+            raise
+        except lmdb.MapFullError as error:
+            raise MapFullError(f"{self.path}: the map is full") from error
+        except (lmdb.NotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError) as error:
+            raise CorruptionError(f"{self.path} is no store of ours: {error}") from error
+        except lmdb.ReadonlyError as error:
+            raise StoreReadOnlyError(f"{self.path}: {error}") from error
+        except lmdb.Error as error:
+            raise _translate(self.path, error) from error
+        except OSError as error:
+            raise StoreIOError(str(self.path), error.strerror or str(error)) from error
+
+
+class WriteSession:
+    """A write transaction that stays open until it is committed or aborted."""
+
+    def __init__(self, environment: Environment, txn: Any, handles: dict[str, Any]) -> None:
+        """Take over a write transaction that the environment has begun."""
+        self._environment = environment
+        self._txn: Any = txn
+        self.transaction = Transaction(txn, handles)
+
+    def commit(self) -> None:
+        """Commit: when this returns, the changes are on disk.
+
+        Raises:
+            StoreFullError: there was no room; nothing was changed.
+        """
+        with self._environment._translated():
+            try:
+                self._txn.commit()
+            finally:
+                self._end()
+
+    def abort(self) -> None:
+        """Give everything up; does nothing after `commit`."""
+        if self._txn is None:
+            return
+        with self._environment._translated():
+            try:
+                self._txn.abort()
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        if self._txn is not None:
+            self._txn = None
+            self._environment._leave()
+
+
+class MapFullError(StoreFullError):
+    """The map is full: whoever writes grows it and tries again."""
+
+
+def _translate(path: Path, error: Any) -> EventStoreError:
+    text = str(error)
+    if os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text:
+        return StoreFullError(f"{path}: {text}", path=str(path))
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError):
+        return CorruptionError(f"{path}: {text}")
+    return StoreIOError(str(path), text)

@@ -1,0 +1,177 @@
+"""Append records to the log and read them: ranges, forward and backward, and streams.
+
+The log knows no rules of images. It guarantees that positions are gapless from 1, that a record is
+stored once and never changed, that each names the record of the same image before it, and that
+every record read has been checked. Reading the stream of one image follows those pointers, so its
+cost is the number of the image's records, whatever the length of the log. Reads are done a page at
+a time, each in a transaction of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eventstore import codec
+from eventstore.errors import CorruptionError
+from eventstore.events import Record
+from eventstore.lmdb_env import Environment, Transaction
+
+PAGE_LENGTH = 1024
+_LOG = "log"
+_TOMBSTONES = "tombstones"
+
+
+def last_position(txn: Transaction) -> int:
+    """Return the position of the last record, 0 for the empty log."""
+    key = txn.last_key(_LOG)
+    return 0 if key is None else int.from_bytes(key, "big")
+
+
+def append(txn: Transaction, record: Record) -> None:
+    """Put a record at the end of the log.
+
+    It counts as durable when the transaction has been committed, not before.
+
+    Raises:
+        CorruptionError: its position does not follow the last one.
+    """
+    if record.position != last_position(txn) + 1:
+        raise CorruptionError(f"record {record.position} does not follow", position=record.position)
+    txn.append(_LOG, codec.position_key(record.position), record.raw)
+
+
+def read_one(txn: Transaction, position: int) -> Record:
+    """Return the record at a position.
+
+    Raises:
+        CorruptionError: it is missing or damaged.
+    """
+    raw = txn.get(_LOG, codec.position_key(position))
+    if raw is None:
+        raise CorruptionError(f"record {position} is missing", position=position)
+    return codec.decode(position, raw)
+
+
+def scan(txn: Transaction, after: int, through: int) -> Iterator[Record]:
+    """Iterate over the records in (after, through], forward, in an open transaction.
+
+    Raises:
+        CorruptionError: one is missing or damaged.
+    """
+    expected = after + 1
+    if expected > through:
+        return
+    for key, raw in txn.scan(_LOG, codec.position_key(expected)):
+        position = int.from_bytes(key, "big")
+        if position != expected or len(key) != codec.KEY_SIZE:
+            break
+        yield codec.decode(position, raw)
+        if position == through:
+            return
+        expected += 1
+    raise CorruptionError(f"record {expected} is missing", position=expected)
+
+
+def read(
+    environment: Environment, after: int, through: int, *, reverse: bool = False
+) -> Iterator[Record]:
+    """Iterate over the records in (after, through], a page a transaction.
+
+    Raises:
+        CorruptionError: one is missing or damaged.
+    """
+    while after < through:
+        if reverse:
+            low, high = max(after, through - PAGE_LENGTH), through
+            through = low
+        else:
+            low, high = after, min(through, after + PAGE_LENGTH)
+            after = high
+        with environment.read() as txn:
+            page = list(scan(txn, low, high))
+        yield from reversed(page) if reverse else page
+
+
+def stream(
+    environment: Environment, head: int, after: int, through: int, *, reverse: bool = False
+) -> Iterator[Record]:
+    """Iterate over the records of one image in (after, through].
+
+    Args:
+        environment: where they lie.
+        head: position of the last record of the image, 0 for none.
+        after: exclusive lower bound.
+        through: inclusive upper bound.
+        reverse: newest first.
+
+    Raises:
+        CorruptionError: one is missing or damaged, or the chain leads astray.
+    """
+    backward = _stream_backward(environment, head, after, through)
+    yield from backward if reverse else reversed(list(backward))
+
+
+def _stream_backward(
+    environment: Environment, head: int, after: int, through: int
+) -> Iterator[Record]:
+    position = head
+    image: bytes | None = None
+    while position > after:
+        page: list[Record] = []
+        with environment.read() as txn:
+            while position > after and len(page) < PAGE_LENGTH:
+                record = read_one(txn, position)
+                if record.previous >= position or image not in (None, record.event.digest):
+                    raise CorruptionError(
+                        f"record {position} is not one of its image's stream", position=position
+                    )
+                image = record.event.digest
+                if position <= through:
+                    page.append(record)
+                position = record.previous
+        yield from page
+
+
+def position_at(txn: Transaction, time_ns: int) -> int:
+    """Return the position of the last record whose time is at most `time_ns`, 0 for none.
+
+    Times never decrease along the log, so bisection finds it.
+    """
+    low, high = 0, last_position(txn)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if read_one(txn, middle).time_ns <= time_ns:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def tombstone(txn: Transaction, image: bytes) -> int:
+    """Return the position of the last record of an image that is gone, 0 if there is none."""
+    value = txn.get(_TOMBSTONES, image)
+    return 0 if value is None else int.from_bytes(value, "big")
+
+
+def put_tombstone(txn: Transaction, image: bytes, position: int) -> None:
+    """Note where the stream of an image that is gone ends."""
+    txn.put(_TOMBSTONES, image, codec.position_key(position), replace=True)
+
+
+def drop_tombstone(txn: Transaction, image: bytes) -> None:
+    """Forget where the stream of an image ended: it goes on."""
+    txn.delete(_TOMBSTONES, image)
+
+
+def tombstones(txn: Transaction) -> Iterator[tuple[bytes, int]]:
+    """Iterate over the digests of images that are gone, sorted, and where their streams end."""
+    for image, value in txn.scan(_TOMBSTONES):
+        yield image, int.from_bytes(value, "big")
+
+
+def tombstones_matching(txn: Transaction, low: bytes, high: bytes) -> Iterator[bytes]:
+    """Iterate over the digests of images that are gone, from `low` through `high`."""
+    for image, _ in txn.scan(_TOMBSTONES, low):
+        if image > high:
+            return
+        yield image

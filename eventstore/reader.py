@@ -1,0 +1,403 @@
+"""Read a store: the newest state, the past, and what comes.
+
+Every read asks for the number of the newest commit, folds what is new, and answers from memory; so
+a write from any process is seen by the next read here. A lock guards the view, held for the length
+of one read; a commit that waits for the disk does not hold it. Reads of the past and of records go
+to the log itself.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from types import TracebackType
+from typing import Self
+
+from eventstore import (
+    clock,
+    configs,
+    diff,
+    digest,
+    digest_set,
+    log,
+    meta,
+    replay,
+    retained,
+    snapshots,
+    verify,
+)
+from eventstore.backup import copy_environment
+from eventstore.batch import Batch
+from eventstore.errors import CorruptionError, ImageNotFoundError, StoreUsageError
+from eventstore.events import Created, Record
+from eventstore.image import Image
+from eventstore.layers import LayerStore
+from eventstore.lmdb_env import Environment
+from eventstore.view import ImageMap, ImageView
+
+FOLLOW_INTERVAL_SECONDS = 0.05
+
+
+class StoreReader:
+    """What can be read of an open store; `ImageStore` adds what can be written."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        layers: LayerStore | None,
+        operating_system: str,
+        now: clock.Clock,
+    ) -> None:
+        """Take over an open environment and fold its log."""
+        self._environment = environment
+        self._lock = threading.RLock()
+        self._appended = threading.Condition()
+        self._owner: int | None = None
+        self._batch: Batch | None = None
+        self._identity = meta.prepare(environment, now)
+        self._retained = retained.Retained(layers, operating_system, self._created_event)
+        with environment.read() as txn:
+            self._seen = txn.number
+            position = log.last_position(txn)
+        self._live = replay.view_at(environment, position, self._read_config)
+        self._retained.restore(self._live)
+
+    def close(self) -> None:
+        """Close the store; closing twice is no error."""
+        self._environment.close()
+        with self._appended:
+            self._appended.notify_all()
+
+    def __enter__(self) -> Self:
+        """Return the store."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    # Reads.
+
+    def _view(self) -> ImageView:
+        """Return the view to read: this thread's transaction, or the newest commit."""
+        if self._owner == threading.get_ident() and self._batch is not None:
+            return self._batch.view
+        self._catch_up()
+        return self._live
+
+    def _catch_up(self) -> None:
+        """Fold what has been committed, by whichever process, since the last look."""
+        with self._lock:
+            if self._environment.commit_number() == self._seen:
+                return
+            with self._environment.read() as txn:
+                number, last = txn.number, log.last_position(txn)
+            for record in log.read(self._environment, self._live.position, last):
+                self._live.apply(record)
+                self._retained.follow(self._live, record)
+            self._seen = number
+
+    def refresh(self) -> int:
+        """Catch up with other processes, as every read does, and return the position."""
+        return self.position
+
+    @property
+    def position(self) -> int:
+        """Return the position of the last record, 0 for the empty log."""
+        with self._lock:
+            return self._view().position
+
+    @property
+    def store_id(self) -> str:
+        """Return the id that the store was given when it was made."""
+        return self._identity.store_id
+
+    @property
+    def created(self) -> datetime:
+        """Return when the store was made."""
+        return clock.to_datetime(self._identity.created_ns)
+
+    @property
+    def path(self) -> str:
+        """Return the store's directory."""
+        return str(self._environment.path)
+
+    def size_on_disk(self) -> int:
+        """Return the bytes that the store's data takes on disk."""
+        return self._environment.size_on_disk()
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        with self._lock:
+            return len(self._view())
+
+    def __contains__(self, image_id: object) -> bool:
+        """Tell whether the image is there."""
+        with self._lock:
+            return image_id in self._view()
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the ids of all images as they are now, sorted."""
+        with self._lock:
+            return iter(self._view())
+
+    def get(self, image_id: str) -> Image:
+        """Return an image, decoded from the bytes it was created with.
+
+        Raises:
+            ImageNotFoundError: it is not there.
+            CorruptionError: the stored bytes are not those it was created with.
+        """
+        with self._lock:
+            return self._view().get(image_id)
+
+    def get_parent(self, image_id: str) -> str | None:
+        """Return the id of an image's parent, None if it has none.
+
+        Raises:
+            ImageNotFoundError: the image is not there.
+        """
+        with self._lock:
+            return self._view().get_parent(image_id)
+
+    def get_last_updated(self, image_id: str) -> datetime | None:
+        """Return when an image was last updated, None if that was never set.
+
+        Raises:
+            ImageNotFoundError: the image is not there.
+        """
+        with self._lock:
+            return self._view().get_last_updated(image_id)
+
+    def is_built_locally(self, image_id: str) -> bool:
+        """Tell whether an image was built on this host.
+
+        Raises:
+            ImageNotFoundError: the image is not there.
+        """
+        with self._lock:
+            return self._view().is_built_locally(image_id)
+
+    def children(self, image_id: str) -> list[str]:
+        """Return the ids of the images whose parent this one is, sorted.
+
+        Raises:
+            ImageNotFoundError: the image is not there.
+        """
+        with self._lock:
+            return self._view().children(image_id)
+
+    def search(self, term: str) -> str:
+        """Return the id of the one image that `term` names.
+
+        Args:
+            term: hex digits, `sha256:` and hex digits, or a whole id.
+
+        Raises:
+            ImageNotFoundError: none is named.
+            AmbiguousDigestError: more than one is.
+        """
+        with self._lock:
+            return self._view().search(term)
+
+    def map(self) -> ImageMap:
+        """Return all images by id; each is decoded when it is asked for."""
+        with self._lock:
+            return self._view().map()
+
+    def heads(self) -> ImageMap:
+        """Return the images without children by id; each is decoded when it is asked for."""
+        with self._lock:
+            return self._view().heads()
+
+    # The past.
+
+    def as_of(
+        self, *, position: int | None = None, time: datetime | int | None = None
+    ) -> ImageView:
+        """Return the frozen view at a position or a time, inclusive.
+
+        Reads the newest snapshot before it and at most ``2 * snapshots.interval(images)`` records.
+        Nothing is hidden in it: which layers are there now says nothing of then.
+
+        Args:
+            position: 0 to the last position.
+            time: an aware datetime, the whole of its microsecond included, or nanoseconds since
+                1970, UTC.
+
+        Raises:
+            StoreUsageError: not exactly one was given, or the log has no such position.
+        """
+        if (position is None) == (time is None):
+            raise StoreUsageError("as_of takes either a position or a time")
+        with self._lock:
+            self._catch_up()
+            last = self._live.position
+            at = self._position_at(time) if time is not None else position
+            if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at <= last:
+                raise StoreUsageError(f"there is no position {at!r}: the log ends at {last}")
+            if at == last:
+                return self._live.freeze()
+        return replay.view_at(self._environment, at, self._read_config)
+
+    def position_at(self, time: datetime | int) -> int:
+        """Return the position of the last record at or before a time, 0 if there is none.
+
+        Args:
+            time: as in `as_of`.
+        """
+        with self._lock:
+            self._catch_up()
+            return self._position_at(time)
+
+    def _position_at(self, time: datetime | int) -> int:
+        if isinstance(time, datetime):
+            if time.tzinfo is None:
+                raise StoreUsageError(f"{time} has no time zone, so it names no instant")
+            time = clock.to_nanoseconds(time) + 999
+        elif not isinstance(time, int) or isinstance(time, bool):
+            raise StoreUsageError(f"{time!r} is neither a datetime nor nanoseconds")
+        with self._environment.read() as txn:
+            return log.position_at(txn, time)
+
+    def records(
+        self,
+        image_id: str | None = None,
+        *,
+        after: int = 0,
+        through: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Record]:
+        """Iterate over records in (after, through], of one image or of all.
+
+        The records of one image, deleted ones too, cost time in proportion to their number.
+
+        Args:
+            image_id: a whole id, or None for all images.
+            after: exclusive lower bound.
+            through: inclusive upper bound, the last position now if not given.
+            reverse: newest first.
+
+        Raises:
+            ImageNotFoundError: the image was never there.
+        """
+        last = self.position
+        through = last if through is None else min(through, last)
+        after = max(after, 0)
+        if image_id is None:
+            return log.read(self._environment, after, through, reverse=reverse)
+        head = self._head(digest.require(image_id))
+        if not head:
+            raise ImageNotFoundError(image_id)
+        return log.stream(self._environment, head, after, through, reverse=reverse)
+
+    def _head(self, image: bytes) -> int:
+        """Return the position of the last record of an image, 0 if it was never there."""
+        with self._lock:
+            self._catch_up()
+            state = self._live.state(image)
+            return self._tombstone(image) if state is None else state.last
+
+    def search_history(self, term: str) -> str:
+        """Return the id of the one image, there now or ever before, that `term` names.
+
+        Raises:
+            ImageNotFoundError: none is named.
+            AmbiguousDigestError: more than one is.
+        """
+        with self._lock:
+            self._catch_up()
+            bounds = digest_set.bounds(term)
+            matches: set[bytes] = set()
+            if bounds is not None:
+                matches.update(self._live.matches(*bounds))
+                with self._environment.read() as txn:
+                    gone = log.tombstones_matching(txn, *bounds)
+                    matches.update(islice(gone, digest_set.CANDIDATES_MAX))
+            return digest.to_text(digest_set.the_one(term, sorted(matches)))
+
+    def diff(
+        self, a: ImageView | datetime | int, b: ImageView | datetime | int | None = None
+    ) -> diff.ViewDiff:
+        """Return what differs between two moments.
+
+        Args:
+            a: a view, a position, or an aware datetime.
+            b: the same; now if not given.
+        """
+        return diff.between(self._moment(a), self._moment(b))
+
+    def _moment(self, moment: ImageView | datetime | int | None) -> ImageView:
+        if isinstance(moment, ImageView):
+            return moment
+        if moment is None:
+            return self.as_of(position=self.position)
+        if isinstance(moment, datetime):
+            return self.as_of(time=moment)
+        return self.as_of(position=moment)
+
+    def follow(self, after: int | None = None) -> Iterator[Record]:
+        """Wait for records from any process, and yield each once, in order.
+
+        It ends when the store is closed.
+
+        Args:
+            after: start behind this position; None starts at the present one.
+        """
+        position = self.position if after is None else after
+        return self._follow(position)
+
+    def _follow(self, position: int) -> Iterator[Record]:
+        while True:
+            try:
+                last = self.position
+                if last > position:
+                    for record in log.read(self._environment, position, last):
+                        position = record.position
+                        yield record
+                    continue
+            except StoreUsageError:
+                return
+            with self._appended:
+                self._appended.wait(FOLLOW_INTERVAL_SECONDS)
+
+    def snapshots(self) -> list[snapshots.SnapshotInfo]:
+        """Return the snapshots that there are, oldest first."""
+        return snapshots.listed(self._environment)
+
+    def verify(self) -> Iterator[verify.Problem]:
+        """Derive everything again from the log and yield what does not agree."""
+        return verify.verify(self._environment)
+
+    def backup(self, destination: str | os.PathLike[str]) -> None:
+        """Write a consistent copy of the store into a new directory, while writers go on.
+
+        Raises:
+            StoreUsageError: the destination exists.
+            StoreFullError: there is no room for it.
+        """
+        copy_environment(self._environment, destination)
+
+    def _read_config(self, image: bytes) -> bytes:
+        with self._environment.read() as txn:
+            return configs.get(txn, image)
+
+    def _tombstone(self, image: bytes) -> int:
+        with self._environment.read() as txn:
+            return log.tombstone(txn, image)
+
+    def _created_event(self, position: int) -> Created:
+        with self._environment.read() as txn:
+            event = log.read_one(txn, position).event
+        if not isinstance(event, Created):
+            raise CorruptionError(f"record {position} is no Created", position=position)
+        return event

@@ -1,0 +1,376 @@
+"""Open a store and change it: the image store that remembers.
+
+Write path: take the process's lock, begin LMDB's write transaction (its mutex keeps processes
+apart), catch up with what others appended, decide on a branch of the view, append, commit, fold.
+Memory moves only after the commit; when a mutator returns, its event is on disk; when it raises,
+nothing was changed. Threads may share a store; a child of `fork` may not; a second open of one path
+in a process is refused. Reading is in `reader`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Self
+
+from eventstore import clock, decide, digest, host, log, replay, snapshots
+from eventstore.batch import Batch
+from eventstore.errors import (
+    EventStoreError,
+    InvalidImageError,
+    StoreFullError,
+    StoreUsageError,
+)
+from eventstore.events import Event, Record, pack_chain
+from eventstore.image import Image
+from eventstore.layers import LayerMetadata, LayerStore
+from eventstore.lmdb_env import MAP_SIZE, Environment, MapFullError, WriteSession
+from eventstore.reader import StoreReader
+from eventstore.view import ImageView
+
+TEXT_LENGTH_MAX = 65_536
+logger = logging.getLogger(__name__)
+
+
+class StoreTransaction:
+    """Many mutations that are appended as one batch, or not at all.
+
+    Attributes:
+        released: what the layer store gave back for deleted images, once committed.
+        records: what was appended, once committed.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        """Wrap the batch that the store gathers."""
+        self._batch = batch
+        self.released: list[LayerMetadata] = []
+        self.records: list[Record] = []
+
+
+class ImageStore(StoreReader):
+    """An event-sourced store of container-image metadata; use `open`."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        layers: LayerStore | None,
+        actor: str,
+        operating_system: str,
+        now: clock.Clock,
+    ) -> None:
+        """Take over an open environment; users call `open`."""
+        super().__init__(
+            environment, layers=layers, operating_system=operating_system, now=now
+        )
+        self._actor = actor
+        self._now = now
+        self._writing = threading.Lock()
+        self._snapshot_at = self._newest_snapshot()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        layers: LayerStore | None = None,
+        actor: str | None = None,
+        operating_system: str | None = None,
+        read_only: bool = False,
+        create: bool = True,
+        map_size: int = MAP_SIZE,
+        map_size_max: int | None = None,
+        now: clock.Clock = clock.system_clock,
+    ) -> Self:
+        """Open the store in a directory, and make it if it is not there.
+
+        The view is the newest sound snapshot and the records after it; no config is decoded.
+
+        Args:
+            path: the store's directory.
+            layers: where the layers of images are held, None to leave layers out of it.
+            actor: who appends; `user@host` if not given.
+            operating_system: whose images with layers are accepted; the host's if not given.
+            read_only: never write.
+            create: make the store if it is missing.
+            map_size: bytes of address space to reserve.
+            map_size_max: bytes that the store may grow to, None for no limit.
+            now: gives nanoseconds since 1970, UTC.
+
+        Raises:
+            StoreUsageError: there is no store, and none may be made.
+            StoreInUseError: it is open in this process already.
+            CorruptionError: the log is damaged; it is left as it is.
+            UnknownFormatError: a later version wrote it.
+        """
+        who = host.default_actor() if actor is None else _checked_text("actor", actor)
+        environment = Environment(
+            path,
+            read_only=read_only,
+            create=create,
+            map_size=map_size,
+            map_size_max=map_size_max,
+        )
+        try:
+            return cls(
+                environment,
+                layers=layers,
+                actor=who,
+                operating_system=operating_system or host.operating_system(),
+                now=now,
+            )
+        except BaseException:
+            environment.close()
+            raise
+
+    # Mutations.
+
+    @contextmanager
+    def transaction(self, *, reason: str = "") -> Iterator[StoreTransaction]:
+        """Make many mutations one batch: all are appended together, or none is.
+
+        Reads of this thread see its own writes; other threads and processes see nothing until the
+        block ends, and everything then. An exception that leaves the block gives everything up.
+        Layers of deleted images are released after the commit; see `StoreTransaction.released`.
+
+        Args:
+            reason: why; a mutator's own reason goes before it.
+
+        Raises:
+            StoreReadOnlyError: opened for reading only.
+            StoreFullError: there is no room; nothing was changed.
+            StoreUsageError: this thread is in a transaction already.
+        """
+        _checked_text("reason", reason)
+        if self._owner == threading.get_ident():
+            raise StoreUsageError("a transaction is open in this thread already")
+        with self._writing:
+            transaction = yield from self._write(reason)
+        with self._appended:
+            self._appended.notify_all()
+        if transaction.records:
+            self._snapshot_by_policy()
+
+    def _write(self, reason: str) -> Iterator[StoreTransaction]:
+        session = self._environment.begin_write()
+        try:
+            self._catch_up()
+            batch = Batch(
+                self._live,
+                actor=self._actor,
+                reason=reason,
+                now=self._now,
+                tombstone=self._tombstone,
+                read_config=self._read_config,
+            )
+            transaction = StoreTransaction(batch)
+            self._batch, self._owner = batch, threading.get_ident()
+            try:
+                yield transaction
+            finally:
+                self._batch, self._owner = None, None
+            if batch.records:
+                self._commit(session, batch)
+        except BaseException:
+            session.abort()
+            with self._lock:
+                self._retained.roll_back()
+            raise
+        session.abort()
+        transaction.records = batch.records
+        with self._lock:
+            for record in batch.records:
+                if record.position > self._live.position:
+                    self._live.apply(record)
+            transaction.released = self._retained.settle(batch.records)
+        return transaction
+
+    def _commit(self, session: WriteSession, batch: Batch) -> None:
+        """Write a batch and commit it; grow the map and write again if it is full."""
+        while True:
+            try:
+                batch.write(session.transaction)
+                session.commit()
+                return
+            except MapFullError:
+                session.abort()
+            except BaseException:
+                session.abort()
+                raise
+            self._environment.grow()
+            session = self._environment.begin_write()
+            if log.last_position(session.transaction) != self._live.position:
+                session.abort()
+                raise StoreFullError(
+                    "the map had to grow, and another process wrote meanwhile: try again",
+                    path=self.path,
+                )
+
+    def _mutate(self, reason: str, judge: Callable[[ImageView], list[Event]]) -> StoreTransaction:
+        """Decide and take in what a single mutator does, in the open transaction or its own."""
+        _checked_text("reason", reason)
+        if self._owner == threading.get_ident() and self._batch is not None:
+            for event in judge(self._batch.view):
+                self._batch.add(event, reason)
+            return StoreTransaction(self._batch)
+        with self.transaction(reason=reason) as transaction:
+            for event in judge(transaction._batch.view):
+                transaction._batch.add(event, reason)
+        return transaction
+
+    def create(self, config: bytes, *, reason: str = "") -> str:
+        """Create an image from its config and return its id.
+
+        The same bytes again give the same id and no event. With a layer store, a reference to the
+        image's layers is taken; an image that was left out for want of them comes back.
+
+        Args:
+            config: the exact bytes of the image config, at most 16 MiB.
+            reason: why.
+
+        Raises:
+            InvalidImageError: Docker would refuse the config.
+            UnsupportedOSError: it has layers and is for another operating system.
+            LayerMissingError: its layers are not in the layer store.
+        """
+        if not isinstance(config, bytes):
+            raise InvalidImageError(f"a config is bytes, not {type(config).__name__}")
+        decoded = Image.from_json(config)
+        image = digest.digest_of(config)
+        chain_id = decoded.root_fs.chain_id() or None
+        chain = None if chain_id is None else pack_chain(chain_id)
+
+        def judge(view: ImageView) -> list[Event]:
+            events = decide.create(view, image, chain, decoded.os)
+            if events:
+                with self._lock:
+                    self._retained.take(image, chain_id, decoded.os)
+                if self._batch is not None:
+                    self._batch.configs[image] = config
+            elif view.is_hidden(image):
+                with self._lock:
+                    self._retained.bring_back(self._live, image, chain_id, decoded.os)
+                    view.reveal(image)
+            return events
+
+        with self._lock:
+            known = self._owner is None and self._view().shows(image)
+        if not known:
+            self._mutate(reason, judge)
+        return decoded.id
+
+    def delete(self, image_id: str, *, reason: str = "") -> list[LayerMetadata]:
+        """Delete an image; its children have no parent from here on.
+
+        Its config and its records stay. Its layers are released after the commit.
+
+        Returns:
+            What the layer store removed; in a transaction nothing, see
+            `StoreTransaction.released`.
+
+        Raises:
+            ImageNotFoundError: it is not there.
+        """
+        image = digest.require(image_id)
+        return self._mutate(reason, lambda view: decide.delete(view, image)).released
+
+    def set_parent(self, image_id: str, parent_id: str | None, *, reason: str = "") -> None:
+        """Give an image a parent; None takes the one it has away. The same again is no event.
+
+        Raises:
+            ImageNotFoundError: one of the two is not there; nothing changes.
+            InvalidParentError: the image would be its own ancestor.
+        """
+        image = digest.require(image_id)
+        parent = None if parent_id is None else digest.require(parent_id)
+        self._mutate(reason, lambda view: decide.set_parent(view, image, parent))
+
+    def set_last_updated(
+        self, image_id: str, instant: datetime | int | None = None, *, reason: str = ""
+    ) -> None:
+        """Note that an image was updated now, or at the instant that a source kept.
+
+        Args:
+            image_id: which image.
+            instant: an aware datetime, or nanoseconds since 1970, UTC; now if not given.
+            reason: why.
+
+        Raises:
+            ImageNotFoundError: it is not there.
+        """
+        image = digest.require(image_id)
+        if isinstance(instant, datetime):
+            if instant.tzinfo is None:
+                raise StoreUsageError(f"{instant} has no time zone, so it names no instant")
+            instant = clock.to_nanoseconds(instant)
+        at = self._now() if instant is None else instant
+        if not clock.MIN_NS <= at <= clock.MAX_NS:
+            raise StoreUsageError(f"{at} ns is not within the years 1 to 9999")
+        self._mutate(reason, lambda view: decide.set_last_updated(view, image, at))
+
+    def set_built_locally(self, image_id: str, *, reason: str = "") -> None:
+        """Mark an image as built on this host. Marking it twice is no event.
+
+        Raises:
+            ImageNotFoundError: it is not there.
+        """
+        image = digest.require(image_id)
+        self._mutate(reason, lambda view: decide.mark_built(view, image))
+
+    # Upkeep.
+
+    def take_snapshot(self) -> snapshots.SnapshotInfo:
+        """Store the present view, so that a replay can start from it."""
+        with self._lock:
+            self._catch_up()
+            view = self._live.freeze()
+        snapshots.put(self._environment, view)
+        snapshots.prune(self._environment)
+        self._snapshot_at = max(self._snapshot_at, view.position)
+        return snapshots.SnapshotInfo(view.position, view.time_ns, len(view))
+
+    def _snapshot_by_policy(self) -> None:
+        with self._lock:
+            gap = self._live.position - self._snapshot_at
+            limit = snapshots.interval(len(self._live))
+            if gap < limit:
+                return
+            self._snapshot_at = max(self._snapshot_at, self._newest_snapshot())
+            gap = self._live.position - self._snapshot_at
+            if gap < limit:
+                return
+            view, start = self._live.freeze(), self._snapshot_at
+            self._snapshot_at = view.position
+        try:
+            if gap > 2 * limit:
+                replay.fill_snapshots(self._environment, start, view.position)
+            snapshots.put(self._environment, view)
+            snapshots.prune(self._environment)
+        except EventStoreError as error:
+            # What was appended is on disk; a cache that could not be written must not say no.
+            logger.warning("%s: no snapshot taken: %s", self.path, error)
+
+    def _newest_snapshot(self) -> int:
+        with self._environment.read() as txn:
+            return next((position for position, _ in snapshots.headers(txn)), 0)
+
+
+def _checked_text(what: str, text: str) -> str:
+    """Return a text that can be stored.
+
+    Raises:
+        StoreUsageError: it cannot.
+    """
+    if not isinstance(text, str):
+        raise StoreUsageError(f"{what} is text, not {type(text).__name__}")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise StoreUsageError(f"{what} is not valid Unicode: {error}") from error
+    if size > TEXT_LENGTH_MAX:
+        raise StoreUsageError(f"{what} is longer than {TEXT_LENGTH_MAX} bytes")
+    return text
