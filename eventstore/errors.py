@@ -91,6 +91,20 @@ class SourceError(EventStoreError):
         super().__init__(f"{path}: {message}")
 
 
+class MassDeleteError(EventStoreError):
+    """A sync would delete most of what is there, as one from the wrong place would.
+
+    Attributes:
+        deletions: how many images it would delete.
+        images: how many there are.
+    """
+
+    def __init__(self, deletions: int, images: int) -> None:
+        self.deletions = deletions
+        self.images = images
+        super().__init__(f"this would delete {deletions} of {images} images")
+
+
 class StoreUsageError(EventStoreError):
     """The store was used in a way that it does not allow: change the calling code."""
 

@@ -94,6 +94,14 @@ class StoreReader:
         self._catch_up()
         return self._live
 
+    def view(self) -> ImageView:
+        """Return the view that reads are answered from now.
+
+        It moves on with the next read or write of any thread; `as_of` gives one that does not.
+        """
+        with self._lock:
+            return self._view()
+
     def _catch_up(self) -> None:
         """Fold what has been committed, by whichever process, since the last look."""
         with self._lock:

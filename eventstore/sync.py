@@ -1,0 +1,196 @@
+"""Make the store equal to what a source lists, by appending what differs.
+
+One sync is one transaction, so the log never shows a host half read; a sync that finds nothing new
+appends nothing. The source's facts win: what it lists is created, what it no longer lists is
+deleted, parents, last updates and built marks are set as it has them. Docker never takes a last
+update or a built mark away from an image, so one that has lost either was removed and created again
+since the last sync, and that is what the log says then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from eventstore import digest
+from eventstore.errors import MassDeleteError
+from eventstore.sources.docker_imagedb import PassedOver, SourceImage
+from eventstore.store import ImageStore
+from eventstore.view import ImageView
+
+DELETIONS_UNQUESTIONED = 10
+
+
+class SyncReport(Struct, frozen=True):
+    """What a sync did, or with `dry_run` would do, in numbers.
+
+    Attributes:
+        images: how many images the source lists.
+        created: ids of images that are new here, sorted.
+        deleted: ids of images that the source no longer lists, sorted.
+        recreated: ids of images that were removed and created again since the last sync.
+        parents_set: how many images got another parent, or lost theirs.
+        last_updated_set: how many images got another time of last update.
+        marked_built: how many images were marked as built.
+        unchanged: how many images are as they were.
+        passed_over: what of the source does not count, and why.
+        after: position before the sync; the records after it are the sync's.
+        position: position after it.
+        dry_run: whether nothing was appended.
+    """
+
+    images: int
+    created: list[str]
+    deleted: list[str]
+    recreated: list[str]
+    parents_set: int
+    last_updated_set: int
+    marked_built: int
+    unchanged: int
+    passed_over: list[PassedOver]
+    after: int
+    position: int
+    dry_run: bool
+
+
+class _DryRunEnded(Exception):
+    """Leaves the transaction of a dry run, so that nothing of it is appended."""
+
+
+def sync(
+    store: ImageStore,
+    images: Sequence[SourceImage],
+    passed_over: Sequence[PassedOver] = (),
+    *,
+    reason: str = "sync",
+    dry_run: bool = False,
+    allow_mass_delete: bool = False,
+) -> SyncReport:
+    """Append what makes the store equal to `images`.
+
+    Args:
+        store: what to change.
+        images: all that the source lists; parents are among them and make no cycle.
+        passed_over: what else lies in the source, for the report.
+        reason: why, for the records.
+        dry_run: find out, append nothing.
+        allow_mass_delete: delete more than half of the images, and more than ten, without asking.
+
+    Raises:
+        MassDeleteError: it would delete more than that.
+        StoreReadOnlyError: the store was opened for reading only.
+        StoreFullError: there is no room; nothing was changed.
+    """
+    run = _Run(store, images)
+    try:
+        with store.transaction(reason=reason):
+            run.find(allow_mass_delete=allow_mass_delete or dry_run)
+            run.write()
+            if dry_run:
+                raise _DryRunEnded
+    except _DryRunEnded:
+        pass
+    return run.report(list(passed_over), dry_run=dry_run)
+
+
+class _Run:
+    """One sync: what it finds, and what it does about it."""
+
+    def __init__(self, store: ImageStore, images: Sequence[SourceImage]) -> None:
+        self.store = store
+        self.wanted = {image.image_id: image for image in images}
+        self.touched: set[str] = set()
+        self.created: list[str] = []
+        self.deleted: list[str] = []
+        self.recreated: list[str] = []
+        self.parents_set = self.last_updated_set = self.marked_built = 0
+        self.after = self.position = 0
+
+    def find(self, *, allow_mass_delete: bool) -> None:
+        """Compare the source with the store's present."""
+        view = self.store.view()
+        self.after = view.position
+        present = {digest.to_text(image) for image in view.digests()}
+        self.created = sorted(self.wanted.keys() - present)
+        self.deleted = sorted(present - self.wanted.keys())
+        kept = sorted(present & self.wanted.keys())
+        self.recreated = [
+            image_id for image_id in kept if _lost_a_fact(view, self.wanted[image_id])
+        ]
+        deletions = len(self.deleted)
+        if not allow_mass_delete and deletions > max(DELETIONS_UNQUESTIONED, len(present) / 2):
+            raise MassDeleteError(deletions, len(present))
+
+    def write(self) -> None:
+        """Append what differs: deletions, creations, then facts, ancestors before descendants."""
+        for image_id in self.deleted + self.recreated:
+            self.store.delete(image_id)
+        for image_id in sorted(self.created + self.recreated):
+            self.store.create(self.wanted[image_id].config)
+        self.touched.update(self.created, self.recreated)
+        for image in self._ancestors_first():
+            self._facts(image)
+        self.position = self.store.position
+
+    def _facts(self, image: SourceImage) -> None:
+        """Set what the source knows of an image where it differs."""
+        image_id = image.image_id
+        state = self.store.view().state(digest.require(image_id))
+        if self.store.get_parent(image_id) != image.parent:
+            self.store.set_parent(image_id, image.parent)
+            self.parents_set += 1
+            self.touched.add(image_id)
+        updated = image.last_updated_ns
+        if updated is not None and state is not None and state.last_updated != updated:
+            self.store.set_last_updated(image_id, updated)
+            self.last_updated_set += 1
+            self.touched.add(image_id)
+        if image.built_locally and state is not None and not state.built:
+            self.store.set_built_locally(image_id)
+            self.marked_built += 1
+            self.touched.add(image_id)
+
+    def _ancestors_first(self) -> Iterator[SourceImage]:
+        """Iterate over the images so that a parent comes before its children.
+
+        When an image's parent is set, all of that parent's ancestors are as they will stay; so no
+        cycle can arise on the way, even if two images have changed places.
+        """
+        done: set[str] = set()
+        for image_id in sorted(self.wanted):
+            path: list[str] = []
+            at: str | None = image_id
+            while at is not None and at not in done:
+                done.add(at)
+                path.append(at)
+                at = self.wanted[at].parent
+            for ancestor in reversed(path):
+                yield self.wanted[ancestor]
+
+    def report(self, passed_over: list[PassedOver], *, dry_run: bool) -> SyncReport:
+        """Return what was done in numbers."""
+        return SyncReport(
+            images=len(self.wanted),
+            created=self.created,
+            deleted=self.deleted,
+            recreated=self.recreated,
+            parents_set=self.parents_set,
+            last_updated_set=self.last_updated_set,
+            marked_built=self.marked_built,
+            unchanged=len(self.wanted) - len(self.touched),
+            passed_over=passed_over,
+            after=self.after,
+            position=self.after if dry_run else self.position,
+            dry_run=dry_run,
+        )
+
+
+def _lost_a_fact(view: ImageView, image: SourceImage) -> bool:
+    """Tell whether the source lacks what Docker never takes away from an image."""
+    state = view.state(digest.require(image.image_id))
+    if state is None:
+        return False
+    return (state.last_updated is not None and image.last_updated_ns is None) or (
+        state.built and not image.built_locally
+    )

@@ -1,0 +1,241 @@
+"""Drive the store through random histories and hold it against the model, now and at every past."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import lmdb
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+
+from comparing import assert_equal
+from eventstore import EventStoreError, ImageNotFoundError, ImageStore, InvalidParentError
+from eventstore import snapshots as snapshots_module
+from model import ModelStore
+
+CHILD = Path(__file__).with_name("child.py")
+
+
+def config_of(number: int) -> bytes:
+    """Return the config of the image with this number."""
+    return json.dumps({"comment": str(number), "rootfs": {"type": "layers"}}).encode()
+
+
+class Unwanted(Exception):
+    """Thrown into a transaction to make it fail."""
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Model = live view = replay from nothing = replay from every snapshot = as-of."""
+
+    images = Bundle("images")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = Path(tempfile.mkdtemp(prefix="eventstore-machine-"))
+        self.now = 1_000
+        self.model = ModelStore()
+        self.past = {0: self.model.copy()}
+
+    @initialize()
+    def start(self) -> None:
+        """Open an empty store."""
+        self.open()
+
+    def open(self) -> None:
+        self.store = ImageStore.open(self.path / "store", actor="machine", now=lambda: self.now)
+
+    def remember(self) -> None:
+        """Keep the model as it is at the position that the store must have reached."""
+        assert self.store.position == self.model.events
+        self.past[self.model.events] = self.model.copy()
+
+    @rule(target=images, number=st.integers(0, 12))
+    def create(self, number: int) -> str:
+        """Create an image, again and again the same ones."""
+        config = config_of(number)
+        image_id = self.store.create(config, reason="test")
+        assert image_id == self.model.create(config)
+        self.remember()
+        return image_id
+
+    @rule(image=consumes(images))
+    def delete(self, image: str) -> None:
+        """Delete an image that may be gone already."""
+        assert self.same(
+            lambda: self.store.delete(image) and None, lambda: self.model.delete(image)
+        )
+        self.remember()
+
+    @rule(image=images, parent=st.one_of(st.none(), images))
+    def set_parent(self, image: str, parent: str | None) -> None:
+        """Give an image a parent, itself and its descendants among them, or none."""
+        assert self.same(
+            lambda: self.store.set_parent(image, parent),
+            lambda: self.model.set_parent(image, parent),
+        )
+        self.remember()
+
+    @rule(image=images, instant=st.one_of(st.none(), st.integers(-(2**60), 2**60)))
+    def set_last_updated(self, image: str, instant: int | None) -> None:
+        """Set the last update of an image, to now or to what a source kept."""
+        assert self.same(
+            lambda: self.store.set_last_updated(image, instant),
+            lambda: self.model.set_last_updated(image, self.now if instant is None else instant),
+        )
+        self.remember()
+
+    @rule(image=images)
+    def set_built_locally(self, image: str) -> None:
+        """Mark an image as built."""
+        assert self.same(
+            lambda: self.store.set_built_locally(image),
+            lambda: self.model.set_built_locally(image),
+        )
+        self.remember()
+
+    def same(self, ours, models) -> bool:
+        """Tell whether the store and the model answer alike, errors included."""
+        outcomes = []
+        for call in (ours, models):
+            try:
+                outcomes.append(call())
+            except (ImageNotFoundError, InvalidParentError) as error:
+                outcomes.append(type(error))
+        return outcomes[0] == outcomes[1]
+
+    @rule(
+        target=images,
+        numbers=st.lists(st.integers(0, 12), min_size=1, max_size=5),
+        fails=st.booleans(),
+    )
+    def transaction(self, numbers: list[int], fails: bool):
+        """Create a chain and delete its first in one batch, which may fail at its end."""
+        before, model = self.store.position, self.model.copy()
+        try:
+            with self.store.transaction(reason="batch"):
+                ids = []
+                for number in numbers:
+                    ids.append(self.store.create(config_of(number)))
+                    model.create(config_of(number))
+                    if len(ids) > 1:
+                        self.same(
+                            lambda: self.store.set_parent(ids[-1], ids[-2]),
+                            lambda: model.set_parent(ids[-1], ids[-2]),
+                        )
+                self.store.delete(ids[0])
+                model.delete(ids[0])
+                assert_equal(self.store, model)
+                if fails:
+                    raise Unwanted
+        except Unwanted:
+            assert self.store.position == before
+            return multiple()
+        self.model = model
+        self.remember()
+        batches = {record.batch for record in self.store.records(after=before)}
+        assert batches <= {before + 1}
+        return multiple(*ids)
+
+    @rule(step=st.integers(-5_000, 5_000))
+    def clock_moves(self, step: int) -> None:
+        """Let the clock jump, backwards too."""
+        self.now = max(0, self.now + step)
+
+    @rule()
+    def reopen(self) -> None:
+        """Close and open again."""
+        self.store.close()
+        self.open()
+
+    @rule()
+    def take_snapshot(self) -> None:
+        """Take a snapshot, and keep those that the policy would drop."""
+        snapshots_module.put(self.store._environment, self.store.as_of(position=self.store.position))
+
+    @precondition(lambda self: self.store.snapshots())
+    @rule(data=st.data())
+    def drop_snapshot(self, data: st.DataObject) -> None:
+        """Drop any snapshot."""
+        chosen = data.draw(st.sampled_from(self.store.snapshots()))
+        snapshots_module.drop(self.store._environment, chosen.position)
+
+    @precondition(lambda self: self.store.snapshots())
+    @rule(data=st.data())
+    def damage_snapshot(self, data: st.DataObject) -> None:
+        """Flip a bit of a snapshot, and open again; nothing but time may change."""
+        self.store.close()
+        with lmdb.open(str(self.path / "store"), max_dbs=16, map_size=1 << 30) as env:
+            handle = env.open_db(b"snapshots")
+            with env.begin(write=True, db=handle) as txn:
+                keys = [bytes(key) for key in txn.cursor().iternext(values=False)]
+                key = data.draw(st.sampled_from(keys))
+                value = bytearray(txn.get(key))
+                bit = data.draw(st.integers(0, len(value) * 8 - 1))
+                value[bit // 8] ^= 1 << bit % 8
+                txn.put(key, bytes(value))
+        self.open()
+        problems = list(self.store.verify())
+        assert {problem.kind for problem in problems} == {"snapshot"}
+        for snapshot in {problem.position for problem in problems}:
+            snapshots_module.drop(self.store._environment, snapshot)
+
+    @rule(number=st.integers(0, 12))
+    def crash(self, number: int) -> None:
+        """Let another process be killed inside a transaction: nothing of it may be seen."""
+        self.store.close()
+        child = subprocess.Popen(
+            [sys.executable, str(CHILD), str(self.path / "store"), str(number)],
+            stdout=subprocess.PIPE,
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"inside\n"
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        self.open()
+
+    @invariant()
+    def live_view_is_the_model(self) -> None:
+        """The live view answers as the model does."""
+        assert_equal(self.store, self.model)
+
+    @invariant()
+    def past_is_as_it_was(self) -> None:
+        """Every past is as it was remembered, from nothing and from the best snapshot."""
+        for position, model in self.past.items():
+            assert_equal(self.store.as_of(position=position), model)
+
+    def teardown(self) -> None:
+        """Check the whole store and take it away."""
+        try:
+            assert list(self.store.verify()) == []
+            times = [record.time_ns for record in self.store.records()]
+            assert times == sorted(times)
+            for position in range(self.store.position + 1):
+                view = self.store.as_of(position=position)
+                assert view.position == position
+        except EventStoreError as error:  # pragma: no cover - the message is worth more
+            raise AssertionError(str(error)) from error
+        finally:
+            self.store.close()
+            shutil.rmtree(self.path)
+
+
+TestStore = StoreMachine.TestCase
