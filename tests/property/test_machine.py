@@ -79,7 +79,8 @@ class StoreMachine(RuleBasedStateMachine):
     def delete(self, image: str) -> None:
         """Delete an image that may be gone already."""
         assert self.same(
-            lambda: self.store.delete(image) and None, lambda: self.model.delete(image)
+            lambda: self.store.delete(image),
+            lambda: self.model.delete(image) or [],
         )
         self.remember()
 
