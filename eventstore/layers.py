@@ -1,0 +1,251 @@
+"""Stand between images and the layers that they are made of.
+
+A layer store is anything with two methods: `get` takes a reference to the stack of layers with a
+chain id, `release` gives one back. `MemoryLayerStore` counts as Docker's does; `DockerLayerDB`
+reads the `layerdb` that a Docker daemon left on disk, and never writes there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from eventstore import digest
+from eventstore.errors import LayerNotFoundError
+from eventstore.image import RootFS
+
+_FILE_SIZE_MAX = 4096
+_DEPTH_MAX = 4096
+
+
+class Layer(Protocol):
+    """A reference to a stack of layers."""
+
+    @property
+    def chain_id(self) -> str:
+        """Return the chain id of the stack."""
+
+
+class LayerMetadata(Struct, frozen=True):
+    """What a layer store says of a layer.
+
+    Attributes:
+        chain_id: id of the stack that ends with this layer.
+        diff_id: digest of the layer's own unpacked content.
+        size: bytes of the whole stack.
+        diff_size: bytes of this layer alone.
+    """
+
+    chain_id: str
+    diff_id: str
+    size: int
+    diff_size: int
+
+
+class LayerStore(Protocol):
+    """Where layers are; what `ImageStore.open` takes as `layers`."""
+
+    def get(self, chain_id: str) -> Layer:
+        """Return a new reference to a stack of layers.
+
+        Raises:
+            LayerNotFoundError: there is no such stack.
+        """
+
+    def release(self, layer: Layer) -> list[LayerMetadata]:
+        """Give a reference back; return the layers that this removed."""
+
+
+class HeldLayer(Struct, frozen=True):
+    """A reference to a stack of layers."""
+
+    chain_id: str
+
+
+class _Entry:
+    def __init__(self, metadata: LayerMetadata, parent: str | None) -> None:
+        self.metadata = metadata
+        self.parent = parent
+        self.references = 0
+        self.children = 0
+
+
+class MemoryLayerStore:
+    """A layer store in memory that counts references as Docker's does; safe among threads.
+
+    A layer is held by the references to it and by the layers on top of it. Releasing the last
+    reference removes it, then the layers below it that nothing holds any more, and reports each.
+    """
+
+    def __init__(self) -> None:
+        """Start without layers."""
+        self._entries: dict[str, _Entry] = {}
+        self._lock = threading.Lock()
+
+    def add(self, diff_ids: Iterable[str], *, diff_size: int = 0) -> str:
+        """Add a stack of layers, unless it is there, and return its chain id.
+
+        Args:
+            diff_ids: digests of the layers, bottom first; at least one.
+            diff_size: bytes of each layer that is new.
+        """
+        parent: str | None = None
+        known: tuple[str, ...] = ()
+        with self._lock:
+            for diff_id in diff_ids:
+                known = (*known, diff_id)
+                chain_id = RootFS("layers", known).chain_id()
+                if chain_id not in self._entries:
+                    below = 0 if parent is None else self._entries[parent].metadata.size
+                    metadata = LayerMetadata(chain_id, diff_id, below + diff_size, diff_size)
+                    self._entries[chain_id] = _Entry(metadata, parent)
+                    if parent is not None:
+                        self._entries[parent].children += 1
+                parent = chain_id
+        if parent is None:
+            raise ValueError("a stack has at least one layer")
+        return parent
+
+    def get(self, chain_id: str) -> HeldLayer:
+        """Return a new reference to a stack of layers.
+
+        Raises:
+            LayerNotFoundError: there is no such stack.
+        """
+        with self._lock:
+            entry = self._entries.get(chain_id)
+            if entry is None:
+                raise LayerNotFoundError(chain_id)
+            entry.references += 1
+        return HeldLayer(chain_id)
+
+    def release(self, layer: Layer) -> list[LayerMetadata]:
+        """Give a reference back; return the layers that this removed, top first.
+
+        Raises:
+            LayerNotFoundError: nothing holds such a reference.
+        """
+        with self._lock:
+            entry = self._entries.get(layer.chain_id)
+            if entry is None or not entry.references:
+                raise LayerNotFoundError(layer.chain_id)
+            entry.references -= 1
+            removed: list[LayerMetadata] = []
+            while entry is not None and not entry.references and not entry.children:
+                removed.append(entry.metadata)
+                del self._entries[entry.metadata.chain_id]
+                entry = None if entry.parent is None else self._entries[entry.parent]
+                if entry is not None:
+                    entry.children -= 1
+            return removed
+
+    def references(self) -> dict[str, int]:
+        """Return how many references are held, by chain id; those that nobody holds left out."""
+        with self._lock:
+            return {
+                chain_id: entry.references
+                for chain_id, entry in self._entries.items()
+                if entry.references
+            }
+
+    def __contains__(self, chain_id: str) -> bool:
+        """Tell whether a stack of layers is there."""
+        return chain_id in self._entries
+
+
+class DockerLayerDB:
+    """The layers of a Docker daemon, read from its `layerdb` folder; releasing does nothing.
+
+    A layer counts if Docker would load it: its `diff` is a digest, its `size` a number, its
+    `cache-id` is there, and so are all layers below it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Read from the folder `image/<driver>/layerdb`."""
+        self._path = Path(path)
+        self._known: dict[str, LayerMetadata | None] = {}
+
+    def get(self, chain_id: str) -> HeldLayer:
+        """Return a reference to a stack of layers.
+
+        Raises:
+            LayerNotFoundError: it is not there, or Docker would not load it.
+        """
+        self.metadata(chain_id)
+        return HeldLayer(chain_id)
+
+    def release(self, layer: Layer) -> list[LayerMetadata]:
+        """Do nothing: the layers are Docker's."""
+        return []
+
+    def metadata(self, chain_id: str) -> LayerMetadata:
+        """Return what the daemon noted of a layer.
+
+        Raises:
+            LayerNotFoundError: it is not there, or Docker would not load it.
+        """
+        pending: list[tuple[str, str, int]] = []
+        at: str | None = chain_id
+        while at is not None and at not in self._known and len(pending) < _DEPTH_MAX:
+            found = self._read(at)
+            if found is None:
+                self._known[at] = None
+                break
+            diff_id, diff_size, parent = found
+            pending.append((at, diff_id, diff_size))
+            at = parent
+        below = self._known.get(at) if at is not None else None
+        broken = at is not None and below is None
+        size = 0 if below is None else below.size
+        for name, diff_id, diff_size in reversed(pending):
+            size += diff_size
+            self._known[name] = None if broken else LayerMetadata(name, diff_id, size, diff_size)
+        result = self._known.get(chain_id)
+        if result is None:
+            raise LayerNotFoundError(chain_id)
+        return result
+
+    def _read(self, chain_id: str) -> tuple[str, int, str | None] | None:
+        """Return diff id, size and parent of one layer, None if Docker would not load it."""
+        raw = digest.parse(chain_id)
+        if raw is None:
+            return None
+        folder = self._path / digest.ALGORITHM / raw.hex()
+        diff_id = read_small_file(folder / "diff")
+        size = read_small_file(folder / "size")
+        parent = read_small_file(folder / "parent")
+        if diff_id is None or size is None or read_small_file(folder / "cache-id") is None:
+            return None
+        if digest.parse(diff_id) is None or not size.isascii() or not size.isdigit():
+            return None
+        if parent is None and os.path.lexists(folder / "parent"):
+            return None
+        if parent is not None and digest.parse(parent) is None:
+            return None
+        return diff_id, int(size), parent
+
+
+def read_small_file(path: Path) -> str | None:
+    """Return the text of a small regular file, white space around it cut; None if it is none.
+
+    Follows no link in the last place and waits for no pipe.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        content = os.read(handle, _FILE_SIZE_MAX + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return None if len(content) > _FILE_SIZE_MAX else content.decode("utf-8", "replace").strip()
