@@ -1,9 +1,9 @@
 """Find the one image that a prefix names.
 
 The rules are those of Docker's `digestset.Lookup`: hex digits match as a prefix, `sha256:` and
-digits likewise, a whole digest exactly; more than one match is ambiguous, case counts, and the empty
-term matches everything. Adding and removing cost the same whatever the size: digests lie sorted in
-pieces of bounded length, found by two bisections.
+digits likewise, a whole digest exactly; more than one match is ambiguous, case counts, and the
+empty term matches everything. Adding and removing cost the same whatever the size: digests lie
+sorted in pieces of bounded length, found by two bisections.
 """
 
 from __future__ import annotations

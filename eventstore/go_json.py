@@ -40,9 +40,7 @@ def parse(raw: bytes) -> Any:
     if not text.strip(_WHITESPACE):
         raise GoJSONError("unexpected end of JSON input")
     try:
-        value = json.loads(
-            text, object_pairs_hook=Members, parse_constant=_refuse, parse_int=_int
-        )
+        value = json.loads(text, object_pairs_hook=Members, parse_constant=_refuse, parse_int=_int)
     except (ValueError, RecursionError) as error:
         raise GoJSONError(f"not JSON: {error}") from error
     _check_depth(value)
@@ -66,7 +64,8 @@ def _check_depth(value: Any) -> None:
             if isinstance(item, Members):
                 following.extend(member for _, member in item)
             elif isinstance(item, list):
-                following.extend(item)
+                items: list[Any] = item
+                following.extend(items)
         if not following:
             return
         level = following
@@ -133,11 +132,12 @@ def list_of(kind: Kind, zero: Any) -> Kind:
             return None
         if not isinstance(value, list) or isinstance(value, Members):
             raise _mismatch(value, where, "an array")
+        items: list[Any] = value
         old = before or ()
         # Go decodes into the elements that a list of the same key had before.
         return tuple(
             kind(item, old[index] if index < len(old) else zero, f"{where}.{index}")
-            for index, item in enumerate(value)
+            for index, item in enumerate(items)
         )
 
     return take

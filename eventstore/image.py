@@ -19,7 +19,7 @@ from eventstore import clock, digest, go_json
 from eventstore.errors import InvalidImageError
 from eventstore.go_json import GoJSONError, Members
 
-MAX_CONFIG_SIZE = 16 * 1024 * 1024
+CONFIG_SIZE_MAX = 16 * 1024 * 1024
 _INSTANT = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
 )
@@ -139,7 +139,7 @@ class Image(Struct, frozen=True):
 
     @classmethod
     def from_json(cls, raw: bytes) -> Self:
-        """Decode a config.
+        """Decode a config by the rules of Docker's create.
 
         Args:
             raw: the exact bytes, at most 16 MiB.
@@ -147,29 +147,44 @@ class Image(Struct, frozen=True):
         Raises:
             InvalidImageError: Docker's store would refuse it.
         """
+        image = cls.from_stored(raw)
+        if sum(not step.empty_layer for step in image.history) > len(image.root_fs.diff_ids):
+            raise InvalidImageError("too many non-empty layers in the history")
+        return image
+
+    @classmethod
+    def from_stored(cls, raw: bytes) -> Self:
+        """Decode a config that a store holds already, by the rules of Docker's restore.
+
+        They are those of create, but for one: create holds the history against the layers, restore
+        does not.
+
+        Args:
+            raw: the exact bytes, at most 16 MiB.
+
+        Raises:
+            InvalidImageError: Docker's decoder would refuse it.
+        """
         if not isinstance(raw, bytes):
             raise InvalidImageError(f"a config is bytes, not {type(raw).__name__}")
-        if len(raw) > MAX_CONFIG_SIZE:
-            raise InvalidImageError(f"{len(raw)} bytes are more than {MAX_CONFIG_SIZE}")
+        if len(raw) > CONFIG_SIZE_MAX:
+            raise InvalidImageError(f"{len(raw)} bytes are more than {CONFIG_SIZE_MAX}")
         try:
-            fields = _image(go_json.parse(raw), None, "image") or {}
+            fields: dict[str, Any] = _image(go_json.parse(raw), None, "image") or {}
         except GoJSONError as error:
             raise InvalidImageError(str(error)) from error
         fields.pop("ignored", None)
-        root_fs = fields.pop("root_fs", None)
+        root_fs: dict[str, Any] | None = fields.pop("root_fs", None)
         if root_fs is None:
             raise InvalidImageError("no rootfs key")
-        layers = root_fs.get("diff_ids") or ()
-        history = tuple(History(**step) for step in fields.pop("history", None) or ())
-        if sum(not step.empty_layer for step in history) > len(layers):
-            raise InvalidImageError("too many non-empty layers in the history")
+        steps: tuple[dict[str, Any], ...] = fields.pop("history", None) or ()
         for name in ("config", "container_config"):
             fields[name] = _container_config(fields.get(name))
         return cls(
             id=digest.to_text(digest.digest_of(raw)),
             raw_json=raw,
-            root_fs=RootFS(root_fs.get("type") or "", layers),
-            history=history,
+            root_fs=RootFS(root_fs.get("type") or "", root_fs.get("diff_ids") or ()),
+            history=tuple(History(**step) for step in steps),
             **_present(fields),
         )
 
@@ -212,7 +227,9 @@ def parse_instant(text: str) -> int | None:
         return None
     seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
     if year == 0:
-        seconds -= (datetime(5, 1, 1) - datetime(1, 1, 1)) // timedelta(seconds=1)
+        seconds -= (datetime(5, 1, 1, tzinfo=UTC) - datetime(1, 1, 1, tzinfo=UTC)) // timedelta(
+            seconds=1
+        )
     nanoseconds = int(((fraction or "") + "0" * 9)[:9])
     return (seconds - offset * 60) * clock.NANOSECONDS + nanoseconds
 

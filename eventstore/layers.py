@@ -8,7 +8,6 @@ reads the `layerdb` that a Docker daemon left on disk, and never writes there.
 from __future__ import annotations
 
 import os
-import stat
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from eventstore import digest
+from eventstore import digest, regular_file
 from eventstore.errors import LayerNotFoundError
 from eventstore.image import RootFS
 
@@ -30,6 +29,7 @@ class Layer(Protocol):
     @property
     def chain_id(self) -> str:
         """Return the chain id of the stack."""
+        ...
 
 
 class LayerMetadata(Struct, frozen=True):
@@ -57,9 +57,11 @@ class LayerStore(Protocol):
         Raises:
             LayerNotFoundError: there is no such stack.
         """
+        ...
 
     def release(self, layer: Layer) -> list[LayerMetadata]:
         """Give a reference back; return the layers that this removed."""
+        ...
 
 
 class HeldLayer(Struct, frozen=True):
@@ -217,10 +219,10 @@ class DockerLayerDB:
         if raw is None:
             return None
         folder = self._path / digest.ALGORITHM / raw.hex()
-        diff_id = read_small_file(folder / "diff")
-        size = read_small_file(folder / "size")
-        parent = read_small_file(folder / "parent")
-        if diff_id is None or size is None or read_small_file(folder / "cache-id") is None:
+        diff_id = _noted(folder / "diff")
+        size = _noted(folder / "size")
+        parent = _noted(folder / "parent")
+        if diff_id is None or size is None or _noted(folder / "cache-id") is None:
             return None
         if digest.parse(diff_id) is None or not size.isascii() or not size.isdigit():
             return None
@@ -231,21 +233,10 @@ class DockerLayerDB:
         return diff_id, int(size), parent
 
 
-def read_small_file(path: Path) -> str | None:
-    """Return the text of a small regular file, white space around it cut; None if it is none.
-
-    Follows no link in the last place and waits for no pipe.
-    """
+def _noted(path: Path) -> str | None:
+    """Return what a small file says, white space around it cut; None if it says nothing."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
+        content = regular_file.read(path, _FILE_SIZE_MAX)
+    except regular_file.IrregularFileError:
         return None
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return None
-        content = os.read(handle, _FILE_SIZE_MAX + 1)
-    except OSError:
-        return None
-    finally:
-        os.close(handle)
-    return None if len(content) > _FILE_SIZE_MAX else content.decode("utf-8", "replace").strip()
+    return None if content is None else content.decode("utf-8", "replace").strip()

@@ -5,7 +5,7 @@ LMDB's 0.9 format. Its databases and their keys::
 
     meta        name (text)                         format, store_id, created_ns
     log         position, 8 bytes big-endian        record, see codec
-    configs     digest, 32 bytes                    1 byte that says how (0: as they are), then bytes
+    configs     digest, 32 bytes                    1 byte how (0: as they are), then bytes
     snapshots   position, 8 bytes; chunk, 4 bytes   view rows, see snapshots
     tombstones  digest, 32 bytes                    position, 8 bytes: last record of a gone image
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -228,7 +228,7 @@ class Environment:
         self._unregister()
 
     @contextmanager
-    def read(self) -> Iterator[Transaction]:
+    def read(self) -> Generator[Transaction]:
         """Open a read transaction for the length of a `with` block.
 
         Raises:
@@ -371,7 +371,7 @@ class Environment:
             raise StoreClosedError(f"{self.path} is closed")
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self) -> Generator[None]:
         """Turn exceptions of LMDB and the operating system into ours."""
         try:
             yield

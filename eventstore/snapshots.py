@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 
 import msgspec
 from msgspec import Struct
@@ -164,9 +164,7 @@ def load(txn: Transaction, header: Header) -> dict[bytes, State]:
     return states
 
 
-def newest(
-    environment: Environment, through: int
-) -> tuple[Header, dict[bytes, State]] | None:
+def newest(environment: Environment, through: int) -> tuple[Header, dict[bytes, State]] | None:
     """Return the newest sound snapshot at or before a position, None if there is none.
 
     One that does not check is passed over with a warning.
@@ -205,7 +203,7 @@ def superfluous(snapshots: list[SnapshotInfo]) -> list[int]:
     """
     dropped: list[int] = []
     kept = SnapshotInfo(0, 0, 0)
-    for this, following in zip(snapshots, snapshots[1:], strict=False):
+    for this, following in pairwise(snapshots):
         if following.position - kept.position <= interval(kept.images):
             dropped.append(this.position)
         else:
@@ -219,7 +217,7 @@ def drop(environment: Environment, position: int) -> None:
     def work(txn: Transaction) -> None:
         txn.delete(_DATABASE, _key(position, 0))
         prefix = codec.position_key(position)
-        chunks = []
+        chunks: list[bytes] = []
         for key, _ in txn.scan(_DATABASE, prefix):
             if not key.startswith(prefix):
                 break

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Self
@@ -21,7 +21,6 @@ from eventstore import clock, decide, digest, host, log, replay, snapshots
 from eventstore.batch import Batch
 from eventstore.errors import (
     EventStoreError,
-    InvalidImageError,
     StoreFullError,
     StoreUsageError,
 )
@@ -64,9 +63,7 @@ class ImageStore(StoreReader):
         now: clock.Clock,
     ) -> None:
         """Take over an open environment; users call `open`."""
-        super().__init__(
-            environment, layers=layers, operating_system=operating_system, now=now
-        )
+        super().__init__(environment, layers=layers, operating_system=operating_system, now=now)
         self._actor = actor
         self._now = now
         self._writing = threading.Lock()
@@ -130,7 +127,7 @@ class ImageStore(StoreReader):
     # Mutations.
 
     @contextmanager
-    def transaction(self, *, reason: str = "") -> Iterator[StoreTransaction]:
+    def transaction(self, *, reason: str = "") -> Generator[StoreTransaction]:
         """Make many mutations one batch: all are appended together, or none is.
 
         Reads of this thread see its own writes; other threads and processes see nothing until the
@@ -155,7 +152,7 @@ class ImageStore(StoreReader):
         if transaction.records:
             self._snapshot_by_policy()
 
-    def _write(self, reason: str) -> Iterator[StoreTransaction]:
+    def _write(self, reason: str) -> Generator[StoreTransaction, None, StoreTransaction]:
         session = self._environment.begin_write()
         try:
             self._catch_up()
@@ -237,10 +234,28 @@ class ImageStore(StoreReader):
             UnsupportedOSError: it has layers and is for another operating system.
             LayerMissingError: its layers are not in the layer store.
         """
-        if not isinstance(config, bytes):
-            raise InvalidImageError(f"a config is bytes, not {type(config).__name__}")
-        decoded = Image.from_json(config)
-        image = digest.digest_of(config)
+        return self._take_in(Image.from_json(config), reason)
+
+    def adopt(self, config: bytes, *, reason: str = "") -> str:
+        """Create an image that another store holds already.
+
+        As `create`, but by the rules of Docker's restore: what a store listed must not be lost
+        because it could not be created again. See `Image.from_stored`.
+
+        Args:
+            config: the exact bytes of the image config, at most 16 MiB.
+            reason: why.
+
+        Raises:
+            InvalidImageError: Docker's restore would refuse the config.
+            UnsupportedOSError: it has layers and is for another operating system.
+            LayerMissingError: its layers are not in the layer store.
+        """
+        return self._take_in(Image.from_stored(config), reason)
+
+    def _take_in(self, decoded: Image, reason: str) -> str:
+        """Append that an image was created, unless it is there."""
+        image = digest.require(decoded.id)
         chain_id = decoded.root_fs.chain_id() or None
         chain = None if chain_id is None else pack_chain(chain_id)
 
@@ -250,7 +265,7 @@ class ImageStore(StoreReader):
                 with self._lock:
                     self._retained.take(image, chain_id, decoded.os)
                 if self._batch is not None:
-                    self._batch.configs[image] = config
+                    self._batch.configs[image] = decoded.raw_json
             elif view.is_hidden(image):
                 with self._lock:
                     self._retained.bring_back(self._live, image, chain_id, decoded.os)

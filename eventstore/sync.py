@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from eventstore import digest
 from eventstore.errors import MassDeleteError
-from eventstore.sources.docker_imagedb import PassedOver, SourceImage
+from eventstore.sources.found import PassedOver, SourceImage
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
 
@@ -54,7 +54,7 @@ class SyncReport(Struct, frozen=True):
     dry_run: bool
 
 
-class _DryRunEnded(Exception):
+class _DryRunEnded(Exception):  # noqa: N818 (it ends a block, it is no error)
     """Leaves the transaction of a dry run, so that nothing of it is appended."""
 
 
@@ -127,7 +127,7 @@ class _Run:
         for image_id in self.deleted + self.recreated:
             self.store.delete(image_id)
         for image_id in sorted(self.created + self.recreated):
-            self.store.create(self.wanted[image_id].config)
+            self.store.adopt(self.wanted[image_id].config)
         self.touched.update(self.created, self.recreated)
         for image in self._ancestors_first():
             self._facts(image)

@@ -129,7 +129,7 @@ def _configs(environment: Environment, created: set[bytes]) -> Iterator[Problem]
     start = b""
     while True:
         with environment.read() as txn:
-            page = []
+            page: list[tuple[bytes, bytes]] = []
             for key, value in txn.scan("configs", start):
                 if key != start:
                     page.append((key, value))
@@ -161,5 +161,3 @@ def _tombstones(txn: Transaction, gone: dict[bytes, int]) -> Iterator[Problem]:
                 found.get(image),
                 image_id,
             )
-
-

@@ -23,7 +23,15 @@ from msgspec import Struct
 from eventstore import clock, digest
 from eventstore.digest_set import DigestSet
 from eventstore.errors import CorruptionError, ImageNotFoundError
-from eventstore.events import Created, Deleted, Event, LastUpdatedSet, MarkedBuilt, ParentSet, Record
+from eventstore.events import (
+    Created,
+    Deleted,
+    Event,
+    LastUpdatedSet,
+    MarkedBuilt,
+    ParentSet,
+    Record,
+)
 from eventstore.image import Image
 
 ReadConfig = Callable[[bytes], bytes]
@@ -296,7 +304,7 @@ class ImageView:
     def _decode(self, image: bytes, parent: bytes | None) -> Image:
         if self._read_config is None:
             raise ImageNotFoundError(digest.to_text(image))
-        decoded = Image.from_json(self._read_config(image))
+        decoded = Image.from_stored(self._read_config(image))
         if parent is None:
             return decoded
         return msgspec.structs.replace(decoded, parent=digest.to_text(parent))

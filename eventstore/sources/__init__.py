@@ -1,0 +1,1 @@
+"""Read image databases that other programs wrote; nothing here writes to them."""

@@ -1,0 +1,54 @@
+"""Say in one form what was found in a source, whichever source it is.
+
+A source lists images, each with what it knows of it, and passes over what does not count. What it
+passed over is never dropped in silence: every entry has a name, a kind that programs can match, and
+a sentence for people.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class SourceImage(Struct, frozen=True):
+    """One image as a source has it.
+
+    Attributes:
+        image_id: its id.
+        config: the exact bytes of its config.
+        parent: id of its parent, which the source lists too; None if it has none.
+        last_updated_ns: nanoseconds since 1970, UTC; None if the source keeps none.
+        built_locally: whether it is marked as built on its host.
+    """
+
+    image_id: str
+    config: bytes
+    parent: str | None = None
+    last_updated_ns: int | None = None
+    built_locally: bool = False
+
+
+class PassedOver(Struct, frozen=True):
+    """One thing of a source that does not count, or not as it lies there.
+
+    Attributes:
+        kind: what is wrong, one of the words that the source's module lists.
+        name: which entry: an image id where it has one, else a path within the source.
+        detail: what is wrong, for people.
+    """
+
+    kind: str
+    name: str
+    detail: str
+
+
+class Findings(Struct, frozen=True):
+    """All that a source holds.
+
+    Attributes:
+        images: what it lists, sorted by id; parents are among them and make no cycle.
+        passed_over: what does not count, in the order in which it was met.
+    """
+
+    images: list[SourceImage]
+    passed_over: list[PassedOver]
