@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 DEPTH_MAX = 500
 INT64_MAX = 2**63 - 1
@@ -56,6 +56,10 @@ def _int(text: str) -> int | float:
     return int(text) if len(text) <= 20 else float("inf")
 
 
+def _is_array(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list) and not isinstance(value, Members)
+
+
 def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(DEPTH_MAX):
@@ -63,9 +67,8 @@ def _check_depth(value: Any) -> None:
         for item in level:
             if isinstance(item, Members):
                 following.extend(member for _, member in item)
-            elif isinstance(item, list):
-                items: list[Any] = item
-                following.extend(items)
+            elif _is_array(item):
+                following.extend(item)
         if not following:
             return
         level = following
@@ -130,14 +133,13 @@ def list_of(kind: Kind, zero: Any) -> Kind:
     def take(value: Any, before: Any, where: str) -> Any:
         if value is None:
             return None
-        if not isinstance(value, list) or isinstance(value, Members):
+        if not _is_array(value):
             raise _mismatch(value, where, "an array")
-        items: list[Any] = value
         old = before or ()
         # Go decodes into the elements that a list of the same key had before.
         return tuple(
             kind(item, old[index] if index < len(old) else zero, f"{where}.{index}")
-            for index, item in enumerate(items)
+            for index, item in enumerate(value)
         )
 
     return take
