@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,12 @@ class ModelSubject:
 
 
 Subject = StoreSubject | ModelSubject
+
+
+def live_then_reopened(subject: Subject) -> Iterator[Store]:
+    """Yield the store as it is, then as it is when it has been opened again."""
+    yield subject.store
+    yield subject.reopen()
 
 
 @dataclass(frozen=True)

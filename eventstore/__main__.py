@@ -1,0 +1,27 @@
+"""Run the command: `python -m eventstore`, and the script `eventstore`."""
+
+from __future__ import annotations
+
+import sys
+
+_NEEDED = frozenset({"click", "dateparser", "humanize", "rich"})
+
+
+def main() -> int:
+    """Run the command and return its exit code; say in one line if its extra is not installed."""
+    try:
+        from eventstore.cli.main import run
+    except ModuleNotFoundError as error:
+        if error.name not in _NEEDED:
+            raise
+        print(
+            f"eventstore: the command needs {error.name!r}: "
+            "install it with  pip install 'image-eventstore[cli]'",
+            file=sys.stderr,
+        )
+        return 3
+    return run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The commands that append to the log: `create`, `rm`, `set-parent`, `mark-built`, `touch`.
+
+Each is one transaction: with several images either all of it happens, or nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from eventstore.cli import moments
+from eventstore.cli.options import open_to_write, store_option, write_options
+from eventstore.cli.output import line
+from eventstore.errors import InvalidImageError, SourceError
+from eventstore.image import CONFIG_SIZE_MAX
+
+_images = click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@write_options
+@store_option
+def create(
+    files: tuple[str, ...], actor: str | None, reason: str | None, store_path: str | None
+) -> None:
+    """Create images from the image configs in FILEs (- is standard input), and print their ids."""
+    configs = [(name, _read(name)) for name in files]
+    with open_to_write(store_path, actor=actor, create=True) as store:
+        created: list[str] = []
+        with store.transaction(reason=reason or ""):
+            for name, config in configs:
+                try:
+                    created.append(store.create(config))
+                except InvalidImageError as error:
+                    raise type(error)(f"{name}: {error.reason}") from error
+        for image_id in created:
+            line(image_id)
+
+
+def _read(name: str) -> bytes:
+    """Return the bytes of a file; more than a config may have are not read.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read(CONFIG_SIZE_MAX + 1)
+        with open(name, "rb") as file:
+            return file.read(CONFIG_SIZE_MAX + 1)
+    except (OSError, ValueError) as error:
+        raise SourceError(name, getattr(error, "strerror", None) or str(error)) from error
+
+
+@click.command()
+@_images
+@write_options
+@store_option
+def rm(
+    images: tuple[str, ...], actor: str | None, reason: str | None, store_path: str | None
+) -> None:
+    """Delete IMAGEs; their history stays."""
+    with open_to_write(store_path, actor=actor) as store:
+        with store.transaction(reason=reason or ""):
+            # All are looked up first: deleting one may make a prefix unique that was not.
+            found = [store.search(image) for image in images]
+            for image_id in dict.fromkeys(found):
+                store.delete(image_id)
+        for image_id in dict.fromkeys(found):
+            line(image_id)
+
+
+@click.command("set-parent")
+@click.argument("image")
+@click.argument("parent", required=False)
+@click.option("--none", "no_parent", is_flag=True, help="Take the parent away.")
+@write_options
+@store_option
+def set_parent(
+    image: str,
+    parent: str | None,
+    no_parent: bool,
+    actor: str | None,
+    reason: str | None,
+    store_path: str | None,
+) -> None:
+    """Make PARENT the parent of IMAGE."""
+    if (parent is None) != no_parent:
+        raise click.UsageError("give either PARENT or --none")
+    with open_to_write(store_path, actor=actor) as store:
+        with store.transaction(reason=reason or ""):
+            image_id = store.search(image)
+            parent_id = None if parent is None else store.search(parent)
+            store.set_parent(image_id, parent_id)
+        line(image_id)
+
+
+@click.command("mark-built")
+@_images
+@write_options
+@store_option
+def mark_built(
+    images: tuple[str, ...], actor: str | None, reason: str | None, store_path: str | None
+) -> None:
+    """Mark IMAGEs as built on this host."""
+    with open_to_write(store_path, actor=actor) as store:
+        with store.transaction(reason=reason or ""):
+            found = [store.search(image) for image in images]
+            for image_id in found:
+                store.set_built_locally(image_id)
+        for image_id in found:
+            line(image_id)
+
+
+@click.command()
+@_images
+@click.option("--time", "when", metavar="WHEN", help="When; now if not given.")
+@write_options
+@store_option
+def touch(
+    images: tuple[str, ...],
+    when: str | None,
+    actor: str | None,
+    reason: str | None,
+    store_path: str | None,
+) -> None:
+    """Note that IMAGEs were updated."""
+    instant = None if when is None else moments.instant_of(when)
+    with open_to_write(store_path, actor=actor) as store:
+        with store.transaction(reason=reason or ""):
+            found = [store.search(image) for image in images]
+            for image_id in found:
+                store.set_last_updated(image_id, instant)
+        for image_id in found:
+            line(image_id)

@@ -1,0 +1,154 @@
+"""The commands that read the log: `log`, `diff`, `search`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import click
+
+from eventstore import digest
+from eventstore.cli import moments, naming, output, shapes
+from eventstore.cli.options import json_option, open_to_read, store_option
+from eventstore.diff import ImageChange, ViewDiff
+from eventstore.events import LastUpdatedSet, ParentSet, Record
+from eventstore.store import ImageStore
+
+
+@click.command()
+@click.argument("image", required=False)
+@click.option("--limit", "-n", type=click.IntRange(min=0), metavar="N", help="At most N records.")
+@click.option("--reverse", is_flag=True, help="Oldest first.")
+@click.option("--since", metavar="WHEN", help="Only records after this moment.")
+@click.option("--until", metavar="WHEN", help="Only records up to this moment.")
+@click.option("--follow", "-f", is_flag=True, help="Oldest first, and wait for new ones.")
+@json_option
+@store_option
+def log(
+    image: str | None,
+    limit: int | None,
+    reverse: bool,
+    since: str | None,
+    until: str | None,
+    follow: bool,
+    as_json: bool,
+    store_path: str | None,
+) -> None:
+    """Show what happened, newest first: to all images, or to IMAGE, deleted ones too."""
+    if follow and until is not None:
+        raise click.UsageError("--follow has no end, so it does not go with --until")
+    with open_to_read(store_path) as store:
+        image_id = None if image is None else store.search_history(image)
+        after = 0 if since is None else moments.position_of(store, since)
+        through = store.position if until is None else moments.position_of(store, until)
+        records: Iterable[Record] = store.records(
+            image_id, after=after, through=through, reverse=not (reverse or follow)
+        )
+        printer = _Printer(as_json=as_json)
+        for record in islice(records, limit):
+            printer.print(record)
+        if follow:
+            _follow(store, through, image_id, printer)
+
+
+class _Printer:
+    """Prints records under a line for each act: when, who, why."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._act: tuple[object, ...] = ()
+
+    def print(self, record: Record) -> None:
+        """Print one record, and the line above it where a new act begins."""
+        if self._as_json:
+            output.json_line(shapes.record(record))
+            return
+        act = (record.batch, record.time_ns, record.actor, record.reason)
+        if act != self._act:
+            self._act = act
+            heading = (output.clock_time(record.time), record.actor, record.reason)
+            output.line("  ".join(part for part in heading if part), "bold")
+        image_id = digest.short(record.image_id)
+        text = f"{f'@{record.position}':>9}  {shapes.kind_of(record):<16}  {image_id}"
+        output.line(f"{text}  {_detail(record)}".rstrip())
+
+
+def _detail(record: Record) -> str:
+    event = record.event
+    if isinstance(event, ParentSet):
+        return f"parent {digest.short(event.parent_id)}" if event.parent_id else "no parent"
+    if isinstance(event, LastUpdatedSet):
+        return output.clock_time(event.instant)
+    return ""
+
+
+def _follow(store: ImageStore, after: int, image_id: str | None, printer: _Printer) -> None:
+    """Print records as they come, until interrupted."""
+    sys.stdout.flush()
+    for record in store.follow(after):
+        if image_id is None or record.image_id == image_id:
+            printer.print(record)
+            sys.stdout.flush()
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="[B]", required=False)
+@json_option
+@store_option
+def diff(a: str, b: str | None, as_json: bool, store_path: str | None) -> None:
+    """Show what differs between the moments A and B; B is now if not given."""
+    with open_to_read(store_path) as store:
+        before = moments.position_of(store, a)
+        after = store.position if b is None else moments.position_of(store, b)
+        found = store.diff(before, after)
+        if as_json:
+            output.json_line(shapes.difference(found))
+            return
+        output.line(
+            f"@{found.before} to @{found.after}: {len(found.created)} created,"
+            f" {len(found.deleted)} deleted, {len(found.changed)} changed",
+            "dim",
+        )
+        for text in _differences(found):
+            output.line(text)
+
+
+def _differences(found: ViewDiff) -> Iterator[str]:
+    for image_id in found.created:
+        yield f"+ {digest.short(image_id)}"
+    for image_id in found.deleted:
+        yield f"- {digest.short(image_id)}"
+    for change in found.changed:
+        yield f"~ {digest.short(change.image_id)}  {', '.join(_changes(change))}"
+
+
+def _changes(change: ImageChange) -> Iterator[str]:
+    if change.recreated:
+        yield "created again"
+    if change.parent is not None:
+        yield f"parent {output.short(change.parent[0])} → {output.short(change.parent[1])}"
+    if change.last_updated is not None:
+        was, now = change.last_updated
+        yield f"last updated {output.clock_time(was)} → {output.clock_time(now)}"
+    if change.built_locally is not None:
+        yield "built here" if change.built_locally[1] else "no longer marked as built"
+
+
+@click.command()
+@click.argument("term")
+@click.option("--all", "-a", "everything", is_flag=True, help="Also images that were deleted.")
+@json_option
+@store_option
+def search(term: str, everything: bool, as_json: bool, store_path: str | None) -> None:
+    """Print the whole id of the one image that TERM is the start of."""
+    with open_to_read(store_path) as store:
+        if everything:
+            image_id = store.search_history(term)
+        else:
+            image_id = naming.find(store, store.view(), term)
+        if as_json:
+            output.json_line({"id": image_id, "present": image_id in store})
+        else:
+            output.line(image_id)

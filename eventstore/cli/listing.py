@@ -1,0 +1,201 @@
+"""The commands that show images, now or at any moment of the past: `ls`, `tree`, `show`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import click
+from rich.text import Text
+from rich.tree import Tree
+
+from eventstore import digest
+from eventstore.cli import moments, naming, output, shapes
+from eventstore.cli.options import at_option, json_option, open_to_read, store_option
+from eventstore.errors import CorruptionError
+from eventstore.image import ContainerConfig, Image
+from eventstore.store import ImageStore
+from eventstore.view import ImageView
+
+_DEPTH_MAX = 200
+
+
+def _view(store: ImageStore, when: str | None) -> ImageView:
+    position = store.position if when is None else moments.position_of(store, when)
+    return store.as_of(position=position)
+
+
+def _headline(view: ImageView, when: str | None) -> None:
+    """Say which moment was understood, where the past was asked for."""
+    if when is not None:
+        output.line(f"as of @{view.position}, {output.clock_time(view.time)}", "dim")
+
+
+@click.command()
+@click.option("--all", "-a", "everything", is_flag=True, help="Also images that have children.")
+@at_option
+@json_option
+@store_option
+def ls(everything: bool, at: str | None, as_json: bool, store_path: str | None) -> None:
+    """List images, newest first; those without children, unless --all is given."""
+    with open_to_read(store_path) as store:
+        view = _view(store, at)
+        listed = view.map() if everything else view.heads()
+        images = sorted(listed.values(), key=_newest_first)
+        if as_json:
+            for image in images:
+                output.json_line(shapes.listed(view, image))
+            return
+        _headline(view, at)
+        output.table(
+            ("IMAGE ID", "CREATED", "PLATFORM", ">LAYERS", "LAST UPDATED", "PARENT", "BUILT"),
+            (_row(view, image) for image in images),
+            flexible=1,
+        )
+
+
+def _newest_first(image: Image) -> tuple[bool, int, str]:
+    """Order as Docker's listing does; images that do not say when they were made come last."""
+    return image.created_ns is None, -(image.created_ns or 0), image.id
+
+
+def _row(view: ImageView, image: Image) -> tuple[str, ...]:
+    return (
+        digest.short(image.id),
+        output.age(image.created),
+        _platform(image),
+        str(len(image.root_fs.diff_ids)),
+        output.age(view.get_last_updated(image.id)),
+        output.short(image.parent),
+        "here" if view.is_built_locally(image.id) else "-",
+    )
+
+
+def _platform(image: Image) -> str:
+    parts = (image.os, image.architecture, image.variant)
+    return "/".join(part for part in parts if part) or "-"
+
+
+@click.command()
+@click.argument("image", required=False)
+@at_option
+@json_option
+@store_option
+def tree(image: str | None, at: str | None, as_json: bool, store_path: str | None) -> None:
+    """Show images under their parents: all, or those under IMAGE."""
+    with open_to_read(store_path) as store:
+        view = _view(store, at)
+        if image is not None:
+            roots = [naming.find(store, view, image)]
+        else:
+            roots = [image_id for image_id in view if view.get_parent(image_id) is None]
+        if as_json:
+            for depth, image_id in _walk(view, roots):
+                output.json_line({"depth": depth} | shapes.listed(view, view.get(image_id)))
+            return
+        _headline(view, at)
+        _print_trees(view, roots)
+
+
+def _walk(view: ImageView, roots: list[str]) -> Iterator[tuple[int, str]]:
+    """Iterate over depths and ids of the images under `roots`, parents first."""
+    pending = [(0, image_id) for image_id in reversed(roots)]
+    while pending:
+        depth, image_id = pending.pop()
+        yield depth, image_id
+        pending.extend((depth + 1, child) for child in reversed(view.children(image_id)))
+
+
+def _print_trees(view: ImageView, roots: list[str]) -> None:
+    for root in roots:
+        branches: list[Tree] = []
+        for depth, image_id in _walk(view, [root]):
+            if depth > _DEPTH_MAX:
+                continue
+            label = _label(view, image_id)
+            branch = Tree(label) if depth == 0 else branches[depth - 1].add(label)
+            del branches[depth:]
+            branches.append(branch)
+        output.console().print(branches[0])
+
+
+def _label(view: ImageView, image_id: str) -> Text:
+    image = view.get(image_id)
+    steps = [step.created_by for step in image.history if step.created_by]
+    made_by = output.printable(steps[-1]) if steps else ""
+    label = Text(no_wrap=True, overflow="ellipsis")
+    label.append(digest.short(image_id), "bold" if not view.children(image_id) else "")
+    label.append(f"  {output.age(image.created)}", "dim")
+    label.append(f"  {made_by}" if made_by else "")
+    return label
+
+
+@click.command()
+@click.argument("image")
+@at_option
+@click.option("--raw", is_flag=True, help="Print the exact bytes of the config, nothing else.")
+@json_option
+@store_option
+def show(image: str, at: str | None, raw: bool, as_json: bool, store_path: str | None) -> None:
+    """Show all that is known of IMAGE, named by any unique start of its id."""
+    with open_to_read(store_path) as store:
+        view = _view(store, at)
+        image_id = naming.find(store, view, image)
+        found = view.get(image_id)
+        if raw:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(found.raw_json)
+            return
+        if as_json:
+            output.json_line(shapes.whole(view, found))
+            return
+        _headline(view, at)
+        for name, value in _facts(store, view, found):
+            output.line(f"{name + ':':<16}{output.printable(value)}")
+
+
+def _facts(store: ImageStore, view: ImageView, image: Image) -> Iterator[tuple[str, object]]:
+    """Iterate over what people want to know of an image, empty fields left out."""
+    records = list(store.records(image.id, through=view.position))
+    if not records:
+        raise CorruptionError(f"{image.id} has no records", digest=image.id)
+    last = records[-1]
+    yield "id", image.id
+    yield "parent", image.parent or "-"
+    for child in view.children(image.id):
+        yield "child", child
+    yield "created", output.clock_time(image.created)
+    yield "last updated", output.clock_time(view.get_last_updated(image.id))
+    yield "built", "here" if view.is_built_locally(image.id) else "not here, as far as is known"
+    yield "platform", _platform(image)
+    optional = (
+        ("author", image.author),
+        ("comment", image.comment),
+        ("docker version", image.docker_version),
+        ("os version", image.os_version),
+    )
+    yield from ((name, value) for name, value in optional if value)
+    if image.config is not None:
+        yield from _config(image.config)
+    for layer in image.root_fs.diff_ids:
+        yield "layer", layer
+    yield "chain id", image.root_fs.chain_id() or "-"
+    yield "config", f"{len(image.raw_json)} bytes; --raw prints them"
+    yield "records", f"{len(records)}; the last is @{last.position}, by {last.actor}"
+
+
+def _config(config: ContainerConfig) -> Iterator[tuple[str, object]]:
+    optional = (
+        ("user", config.user),
+        ("entrypoint", " ".join(config.entrypoint or ())),
+        ("command", " ".join(config.cmd or ())),
+        ("working dir", config.working_dir),
+        ("exposes", " ".join(sorted(config.exposed_ports or ()))),
+        ("volumes", " ".join(sorted(config.volumes or ()))),
+        ("stop signal", config.stop_signal),
+    )
+    yield from ((name, value) for name, value in optional if value)
+    for variable in config.env or ():
+        yield "env", variable
+    for name, value in sorted((config.labels or {}).items()):
+        yield "label", f"{name}={value}"

@@ -1,0 +1,138 @@
+"""Put the command together, and turn whatever goes wrong into one line and an exit code.
+
+Exit codes:
+
+    0    done
+    1    no: what was asked for is not there, or is refused
+    2    the command line is wrong
+    3    the store or the source cannot be used: missing, not allowed, full
+    4    damage: something stored is not what was written
+    130  interrupted
+
+No traceback reaches a user. A reader that goes away (`| head`) ends the command in silence.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from eventstore import errors
+from eventstore.cli import changes, demo, history, listing, syncing, upkeep
+from eventstore.cli.options import STORE_HELP
+from eventstore.cli.output import note, printable
+
+NO, USAGE, UNUSABLE, DAMAGED, INTERRUPTED = 1, 2, 3, 4, 130
+_SEE_LISTING = "`eventstore ls --all` lists what is there, `eventstore search --all` what ever was"
+_HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
+    (errors.ImageNotFoundError, NO, _SEE_LISTING),
+    (errors.AmbiguousDigestError, NO, "give more digits"),
+    (errors.MassDeleteError, NO, "if the source is the right one, add --allow-mass-delete"),
+    (errors.InvalidImageError, NO, "nothing was changed"),
+    (errors.InvalidParentError, NO, "nothing was changed"),
+    (errors.StoreReadOnlyError, UNUSABLE, "check the permissions of the store"),
+    (errors.StoreUsageError, UNUSABLE, "`eventstore sync SOURCE` or `eventstore create` makes one"),
+    (errors.StoreFullError, UNUSABLE, "nothing was changed: make room and run it again"),
+    (errors.StoreIOError, UNUSABLE, "check the path and its permissions"),
+    (errors.SourceError, UNUSABLE, "nothing was changed"),
+    (errors.UnknownFormatError, DAMAGED, "use the version of eventstore that wrote it"),
+    (errors.CorruptionError, DAMAGED, "`eventstore verify` lists the damage; keep the evidence"),
+)
+_EPILOG = """\b
+Exit codes: 0 done, 1 not there or refused, 2 wrong command line,
+3 store or source cannot be used, 4 damage, 130 interrupted."""
+
+
+def _version() -> str:
+    try:
+        return version("image-eventstore")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@click.group(
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+@click.option(
+    "--store", "-s", "store_path", metavar="PATH", envvar="EVENTSTORE_PATH", help=STORE_HELP
+)
+@click.version_option(_version(), prog_name="eventstore")
+def cli(store_path: str | None) -> None:
+    """The image store that remembers: what happened to which image, and when."""
+
+
+for _command in (
+    syncing.sync,
+    listing.ls,
+    listing.tree,
+    listing.show,
+    history.log,
+    history.diff,
+    history.search,
+    upkeep.verify,
+    upkeep.snapshot,
+    upkeep.backup,
+    upkeep.info,
+    changes.create,
+    changes.rm,
+    changes.set_parent,
+    changes.mark_built,
+    changes.touch,
+    demo.demo,
+):
+    cli.add_command(_command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        arguments: the command line, without the name of the program.
+    """
+    logging.basicConfig(format="eventstore: %(message)s", level=logging.WARNING, force=True)
+    try:
+        code = cli.main(list(arguments), prog_name="eventstore", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        return _usage(error)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; nothing half done was kept", INTERRUPTED)
+    except BrokenPipeError:
+        # The interpreter would flush standard output once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except errors.EventStoreError as error:
+        return _explain(error)
+    except (OSError, UnicodeError, MemoryError, RecursionError) as error:
+        return _fail(f"{type(error).__name__}: {error}", UNUSABLE)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "eventstore"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message())
+        return USAGE
+    return _fail(f"{error.format_message()} (see `{where} --help`)", USAGE)
+
+
+def _explain(error: errors.EventStoreError) -> int:
+    for kind, code, hint in _HINTS:
+        if isinstance(error, kind):
+            return _fail(f"{error}: {hint}", code)
+    return _fail(str(error), NO)
+
+
+def _fail(message: str, code: int) -> int:
+    try:
+        note(f"eventstore: {printable(message)}")
+    except OSError:
+        return code
+    return code

@@ -1,0 +1,119 @@
+"""Give what the library returns the shape that `--json` prints."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from eventstore.cli.output import utc
+from eventstore.diff import ImageChange, ViewDiff
+from eventstore.events import Created, LastUpdatedSet, ParentSet, Record
+from eventstore.image import Image
+from eventstore.sync import SyncReport
+from eventstore.view import ImageView
+
+KINDS = {
+    "Created": "created",
+    "ParentSet": "parent-set",
+    "LastUpdatedSet": "last-updated-set",
+    "MarkedBuilt": "marked-built",
+    "Deleted": "deleted",
+}
+
+
+def kind_of(record: Record) -> str:
+    """Return the name of a record's event as the command prints it."""
+    return KINDS[type(record.event).__name__]
+
+
+def record(found: Record) -> dict[str, Any]:
+    """Return a record."""
+    event = found.event
+    shape: dict[str, Any] = {
+        "position": found.position,
+        "time": utc(found.time),
+        "time_ns": found.time_ns,
+        "actor": found.actor,
+        "reason": found.reason,
+        "batch": found.batch,
+        "previous": found.previous,
+        "event": kind_of(found),
+        "image": found.image_id,
+    }
+    if isinstance(event, Created):
+        shape |= {"chain_id": event.chain_id, "os": event.os}
+    elif isinstance(event, ParentSet):
+        shape["parent"] = event.parent_id
+    elif isinstance(event, LastUpdatedSet):
+        shape |= {"instant": utc(event.instant), "instant_ns": event.instant_ns}
+    return shape
+
+
+def listed(view: ImageView, image: Image) -> dict[str, Any]:
+    """Return an image as `ls` lists it."""
+    return {
+        "id": image.id,
+        "parent": image.parent,
+        "created": utc(image.created),
+        "os": image.os,
+        "architecture": image.architecture,
+        "layers": len(image.root_fs.diff_ids),
+        "last_updated": utc(view.get_last_updated(image.id)),
+        "built_locally": view.is_built_locally(image.id),
+    }
+
+
+def whole(view: ImageView, image: Image) -> dict[str, Any]:
+    """Return an image with all that is known of it."""
+    shape = listed(view, image)
+    shape["layers"] = list(image.root_fs.diff_ids)
+    return shape | {
+        "chain_id": image.root_fs.chain_id() or None,
+        "children": view.children(image.id),
+        "position": view.position,
+        "config": json.loads(image.raw_json),
+    }
+
+
+def difference(found: ViewDiff) -> dict[str, Any]:
+    """Return what differs between two moments."""
+    return {
+        "before": found.before,
+        "after": found.after,
+        "created": found.created,
+        "deleted": found.deleted,
+        "changed": [_change(change) for change in found.changed],
+    }
+
+
+def _change(change: ImageChange) -> dict[str, Any]:
+    shape: dict[str, Any] = {"id": change.image_id, "recreated": change.recreated}
+    if change.parent is not None:
+        shape["parent"] = list(change.parent)
+    if change.last_updated is not None:
+        shape["last_updated"] = [utc(moment) for moment in change.last_updated]
+    if change.built_locally is not None:
+        shape["built_locally"] = list(change.built_locally)
+    return shape
+
+
+def sync_report(source: str, found: SyncReport) -> dict[str, Any]:
+    """Return what a sync did."""
+    return {
+        "source": source,
+        "dry_run": found.dry_run,
+        "images": found.images,
+        "created": found.created,
+        "deleted": found.deleted,
+        "recreated": found.recreated,
+        "parents_set": found.parents_set,
+        "last_updated_set": found.last_updated_set,
+        "marked_built": found.marked_built,
+        "unchanged": found.unchanged,
+        "passed_over": [
+            {"kind": entry.kind, "name": entry.name, "detail": entry.detail}
+            for entry in found.passed_over
+        ],
+        "after": found.after,
+        "position": found.position,
+    }

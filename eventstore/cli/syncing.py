@@ -1,0 +1,96 @@
+"""The command `sync`: take over what a Docker daemon's image database holds."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from tempfile import TemporaryDirectory
+
+import click
+
+from eventstore.cli import output, shapes
+from eventstore.cli.options import json_option, open_to_write, path_of, store_option, write_options
+from eventstore.cli.output import line
+from eventstore.sources.docker_imagedb import DockerImageDB
+from eventstore.sync import SyncReport
+from eventstore.sync import sync as run_sync
+
+
+@click.command()
+@click.argument("source", type=click.Path())
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option(
+    "--allow-mass-delete",
+    is_flag=True,
+    help="Go on even if most images would be deleted, as from a wrong SOURCE.",
+)
+@click.option(
+    "--os",
+    "system",
+    metavar="NAME",
+    help="Operating system of Docker's host; this one's if not given.",
+)
+@write_options
+@json_option
+@store_option
+def sync(
+    source: str,
+    dry_run: bool,
+    allow_mass_delete: bool,
+    system: str | None,
+    actor: str | None,
+    reason: str | None,
+    as_json: bool,
+    store_path: str | None,
+) -> None:
+    """Append what changed in the Docker image database SOURCE since the last time.
+
+    SOURCE is a Docker data root (such as /var/lib/docker), its image/<driver> folder, or the
+    imagedb folder in that. It is only read.
+    """
+    database = DockerImageDB.find(source)
+    findings = database.read(operating_system=system)
+    why = f"sync of {os.path.abspath(source)}" if reason is None else reason
+    with ExitStack() as stack:
+        path = path_of(store_path)
+        if dry_run and not os.path.lexists(path):
+            # A dry run changes nothing, so it does not make the store either.
+            path = stack.enter_context(TemporaryDirectory(prefix="eventstore-dry-run-"))
+        store = stack.enter_context(open_to_write(path, actor=actor, create=True))
+        found = run_sync(
+            store,
+            findings.images,
+            findings.passed_over,
+            reason=why.encode("utf-8", "backslashreplace").decode(),
+            dry_run=dry_run,
+            allow_mass_delete=allow_mass_delete,
+        )
+    if as_json:
+        output.json_line(shapes.sync_report(str(database.path), found))
+    else:
+        _print(str(database.path), found)
+
+
+def _print(source: str, found: SyncReport) -> None:
+    line(f"{source}: {found.images} images")
+    counts = (
+        ("created", len(found.created)),
+        ("deleted", len(found.deleted)),
+        ("created again", len(found.recreated)),
+        ("parents set", found.parents_set),
+        ("last updates set", found.last_updated_set),
+        ("marked built", found.marked_built),
+        ("unchanged", found.unchanged),
+    )
+    for name, count in counts:
+        line(f"  {name:<18}{count:>6}")
+    if found.passed_over:
+        line(f"passed over or mended: {len(found.passed_over)}")
+        for entry in found.passed_over:
+            line(f"  {entry.kind}  {entry.name}: {entry.detail}")
+    if found.dry_run:
+        line("a dry run: nothing was appended")
+    elif found.position == found.after:
+        line("nothing is new: nothing was appended")
+    else:
+        line(f"appended @{found.after + 1} to @{found.position}")

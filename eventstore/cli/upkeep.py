@@ -1,0 +1,104 @@
+"""The commands that look after a store: `verify`, `snapshot`, `backup`, `info`."""
+
+from __future__ import annotations
+
+import click
+
+from eventstore.cli import output
+from eventstore.cli.options import json_option, open_to_read, open_to_write, store_option
+from eventstore.cli.output import clock_time, line, size, utc
+
+DAMAGE_FOUND = 4
+
+
+@click.command()
+@json_option
+@store_option
+def verify(as_json: bool, store_path: str | None) -> int:
+    """Derive everything again from the log, and list what does not agree."""
+    with open_to_read(store_path) as store:
+        position, images, snapshots = store.position, len(store), len(store.snapshots())
+        problems = 0
+        for problem in store.verify():
+            problems += 1
+            if as_json:
+                output.json_line(
+                    {
+                        "kind": problem.kind,
+                        "message": problem.message,
+                        "position": problem.position,
+                        "image": problem.image_id,
+                    }
+                )
+            else:
+                line(f"{problem.kind}: {problem.message}", "red")
+        if not as_json and not problems:
+            line(f"sound: {position} records, {images} images, {snapshots} snapshots")
+        elif not as_json:
+            line(f"{problems} problems: keep this store as it is, and restore a backup elsewhere")
+        return DAMAGE_FOUND if problems else 0
+
+
+@click.command()
+@json_option
+@store_option
+def snapshot(as_json: bool, store_path: str | None) -> None:
+    """Store the present view, so that opening need not replay what is before it."""
+    with open_to_write(store_path) as store:
+        taken = store.take_snapshot()
+        if as_json:
+            output.json_line({"position": taken.position, "images": taken.images})
+        else:
+            line(f"snapshot at @{taken.position}: {taken.images} images")
+
+
+@click.command()
+@click.argument("destination", type=click.Path())
+@json_option
+@store_option
+def backup(destination: str, as_json: bool, store_path: str | None) -> None:
+    """Write a consistent copy of the store to the new directory DESTINATION."""
+    with open_to_read(store_path) as store:
+        store.backup(destination)
+    with open_to_read(destination) as copy:
+        if as_json:
+            output.json_line({"path": destination, "position": copy.position})
+        else:
+            line(f"{destination}: a store at @{copy.position}, {size(copy.size_on_disk())}")
+
+
+@click.command()
+@json_option
+@store_option
+def info(as_json: bool, store_path: str | None) -> None:
+    """Say what the store holds, since when, and how large it is."""
+    with open_to_read(store_path) as store:
+        view = store.view()
+        snapshots = [found.position for found in store.snapshots()]
+        if as_json:
+            output.json_line(
+                {
+                    "path": store.path,
+                    "store_id": store.store_id,
+                    "created": utc(store.created),
+                    "position": view.position,
+                    "last_record": utc(view.time),
+                    "images": len(view),
+                    "heads": len(view.heads()),
+                    "snapshots": snapshots,
+                    "size_on_disk": store.size_on_disk(),
+                }
+            )
+            return
+        facts = (
+            ("path", store.path),
+            ("store id", store.store_id),
+            ("created", clock_time(store.created)),
+            ("position", f"@{view.position}"),
+            ("last record", clock_time(view.time)),
+            ("images", f"{len(view)}, {len(view.heads())} of them without children"),
+            ("snapshots", " ".join(f"@{position}" for position in snapshots) or "-"),
+            ("size on disk", size(store.size_on_disk())),
+        )
+        for name, value in facts:
+            line(f"{name + ':':<14}{value}")
