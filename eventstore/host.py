@@ -18,6 +18,18 @@ def default_actor() -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def runs(image_os: str, system: str) -> bool:
+    """Tell whether a host runs the images of an operating system, as Docker judges it.
+
+    Case does not count, and an image that names none is taken for the host's own.
+
+    Args:
+        image_os: what the image's config says, perhaps nothing.
+        system: the host's operating system.
+    """
+    return not image_os or image_os.casefold() == system.casefold()
+
+
 def operating_system() -> str:
     """Return the name that image configs give to this host's operating system."""
     return platform.system().lower() or "linux"

@@ -52,8 +52,9 @@ _open_directories: dict[tuple[int, int], int] = {}
 class Transaction:
     """One LMDB transaction: gets, puts and cursors by database name."""
 
-    def __init__(self, txn: Any, handles: dict[str, Any]) -> None:
-        """Wrap a transaction that `Environment` has begun."""
+    def __init__(self, path: Path, txn: Any, handles: dict[str, Any]) -> None:
+        """Wrap a transaction that `Environment` has begun on the store at `path`."""
+        self._path = path
         self._txn = txn
         self._handles = handles
 
@@ -73,7 +74,7 @@ class Transaction:
         Raises:
             CorruptionError: the key is taken, and `replace` was not asked for.
         """
-        if not self._txn.put(key, value, db=self._handles[database], overwrite=replace):
+        if not self._put(database, key, value, overwrite=replace):
             raise CorruptionError(f"{database}: the key {key.hex()} is taken")
 
     def append(self, database: str, key: bytes, value: bytes) -> None:
@@ -82,12 +83,22 @@ class Transaction:
         Raises:
             CorruptionError: the key is not the greatest.
         """
-        if not self._txn.put(key, value, db=self._handles[database], append=True, overwrite=False):
+        if not self._put(database, key, value, append=True, overwrite=False):
             raise CorruptionError(f"{database}: the key {key.hex()} does not come last")
 
     def delete(self, database: str, key: bytes) -> bool:
         """Remove a key; tell whether it was there."""
-        return bool(self._txn.delete(key, db=self._handles[database]))
+        try:
+            return bool(self._txn.delete(key, db=self._handles[database]))
+        except lmdb.Error as error:
+            raise _ours(self._path, error) from error
+
+    def _put(self, database: str, key: bytes, value: bytes, **flags: bool) -> bool:
+        """Put, and translate what LMDB says; a context manager here would cost as much again."""
+        try:
+            return bool(self._txn.put(key, value, db=self._handles[database], **flags))
+        except lmdb.Error as error:
+            raise _ours(self._path, error) from error
 
     def entries(self, database: str) -> int:
         """Return the number of entries of a database."""
@@ -239,7 +250,7 @@ class Environment:
             env = self._enter()
             try:
                 with self._begin(env) as txn:
-                    yield Transaction(txn, self._handles)
+                    yield Transaction(self.path, txn, self._handles)
             finally:
                 self._leave()
 
@@ -375,18 +386,10 @@ class Environment:
         """Turn exceptions of LMDB and the operating system into ours."""
         try:
             yield
-        except (EventStoreError, GeneratorExit):
+        except EventStoreError:
             raise
-        except lmdb.MapFullError as error:
-            raise MapFullError(f"{self.path}: the map is full") from error
-        except (lmdb.NotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError) as error:
-            raise CorruptionError(f"{self.path} is no store of ours: {error}") from error
-        except lmdb.ReadonlyError as error:
-            raise StoreReadOnlyError(f"{self.path}: {error}") from error
-        except lmdb.Error as error:
-            raise _translate(self.path, error) from error
-        except OSError as error:
-            raise StoreIOError(str(self.path), error.strerror or str(error)) from error
+        except (lmdb.Error, OSError) as error:
+            raise _ours(self.path, error) from error
 
 
 class WriteSession:
@@ -396,7 +399,7 @@ class WriteSession:
         """Take over a write transaction that the environment has begun."""
         self._environment = environment
         self._txn: Any = txn
-        self.transaction = Transaction(txn, handles)
+        self.transaction = Transaction(environment.path, txn, handles)
 
     def commit(self) -> None:
         """Commit: when this returns, the changes are on disk.
@@ -430,10 +433,18 @@ class MapFullError(StoreFullError):
     """The map is full: whoever writes grows it and tries again."""
 
 
-def _translate(path: Path, error: Any) -> EventStoreError:
-    text = str(error)
-    if os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text:
-        return StoreFullError(f"{path}: {text}", path=str(path))
+def _ours(path: Path, error: Exception) -> EventStoreError:
+    """Return the error of ours that says what one of LMDB or of the operating system means."""
+    text = f"{path}: {getattr(error, 'strerror', None) or error}"
+    full = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), os.strerror(errno.EFBIG))
+    if isinstance(error, lmdb.MapFullError):
+        return MapFullError(f"{path}: the map is full")
+    if isinstance(error, lmdb.NotFoundError | lmdb.InvalidError | lmdb.VersionMismatchError):
+        return CorruptionError(f"{path} is no store of ours: {error}")
     if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError):
-        return CorruptionError(f"{path}: {text}")
-    return StoreIOError(str(path), text)
+        return CorruptionError(text)
+    if isinstance(error, lmdb.ReadonlyError):
+        return StoreReadOnlyError(text)
+    if any(reason in text for reason in full):
+        return StoreFullError(text, path=str(path))
+    return StoreIOError(str(path), text.removeprefix(f"{path}: "))

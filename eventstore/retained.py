@@ -13,7 +13,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from eventstore import digest
+from eventstore import digest, host
 from eventstore.errors import LayerMissingError, LayerNotFoundError, UnsupportedOSError
 from eventstore.events import Created, Deleted, Record
 from eventstore.layers import Layer, LayerMetadata, LayerStore
@@ -64,7 +64,7 @@ class Retained:
     def _get(self, chain_id: str | None, os: str) -> list[Layer]:
         if self._layers is None or not chain_id:
             return []
-        if os and os.casefold() != self._operating_system.casefold():
+        if not host.runs(os, self._operating_system):
             raise UnsupportedOSError(
                 f"its operating system is {os!r}, this store's is {self._operating_system!r}"
             )

@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice, pairwise
 
 import msgspec
@@ -97,9 +98,7 @@ def put(environment: Environment, view: ImageView) -> None:
         payload = _encoder.encode(chunk)
         digests.append(hashlib.sha256(payload).digest())
         key = _key(position, len(digests))
-        environment.write(
-            lambda txn, key=key, payload=payload: txn.put(_DATABASE, key, payload, replace=True)  # type: ignore[misc]
-        )
+        environment.write(partial(_put, key=key, payload=payload))
     header = Header(
         position,
         view.time_ns,
@@ -107,9 +106,11 @@ def put(environment: Environment, view: ImageView) -> None:
         digests,
         _header_digest(position, view.time_ns, len(view), digests),
     )
-    environment.write(
-        lambda txn: txn.put(_DATABASE, _key(position, 0), _encoder.encode(header), replace=True)
-    )
+    environment.write(partial(_put, key=_key(position, 0), payload=_encoder.encode(header)))
+
+
+def _put(txn: Transaction, *, key: bytes, payload: bytes) -> None:
+    txn.put(_DATABASE, key, payload, replace=True)
 
 
 def headers(txn: Transaction) -> Iterator[tuple[int, bytes]]:

@@ -64,7 +64,7 @@ class _Printer:
         if self._as_json:
             output.json_line(shapes.record(record))
             return
-        act = (record.batch, record.time_ns, record.actor, record.reason)
+        act = (record.batch, record.actor, record.reason)
         if act != self._act:
             self._act = act
             heading = (output.clock_time(record.time), record.actor, record.reason)

@@ -141,7 +141,7 @@ class DockerImageDB:
         chain_id = image.root_fs.chain_id()
         if not chain_id:
             return
-        if image.os and image.os.casefold() != system.casefold():
+        if not host.runs(image.os, system):
             raise _Refused("foreign-os", f"it is for {image.os!r}, this host runs {system!r}")
         if self._layers is not None:
             try:

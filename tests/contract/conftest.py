@@ -15,10 +15,7 @@ def subject(
     request: pytest.FixtureRequest, store_path: Path, clock: Callable[[], int]
 ) -> Iterator[Subject]:
     """Return the real store, then the model; a real one must verify when the test is over."""
-    made: Subject
-    if request.param == "store":
-        made = StoreSubject(store_path, clock)
-    else:
-        made = ModelSubject(clock)
+    kept = request.param == "store"
+    made: Subject = StoreSubject(store_path, clock) if kept else ModelSubject(clock)
     yield made
     made.finish()

@@ -7,7 +7,7 @@ the real store alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import lmdb
@@ -97,7 +97,7 @@ def test_image_may_not_be_its_own_ancestor(subject: Subject) -> None:
     """Neither the image itself nor any descendant becomes its parent; nothing changes."""
     store = subject.store
     line = [store.create(config(f"generation {number}")) for number in range(4)]
-    for parent, child in zip(line, line[1:], strict=False):
+    for parent, child in pairwise(line):
         store.set_parent(child, parent)
     before = store.position
     for wanted in line:
@@ -254,7 +254,7 @@ def test_what_changes_nothing_is_no_event(subject: Subject) -> None:
 
 
 def test_delete_that_cannot_be_written_says_so_and_deletes_nothing(store_path: Path) -> None:
-    """A delete for which there is no room is an error, and the image is there until one succeeds."""
+    """A delete for which there is no room is an error; the image is there until one succeeds."""
     size = 256 * 1024
     with ImageStore.open(store_path, map_size=size, map_size_max=size) as store:
         parent, child = store.create(config("parent")), store.create(config("child"))

@@ -42,7 +42,7 @@ def test_new_from_json(subject: Subject) -> None:
 
 
 def test_new_from_json_with_invalid_json(subject: Subject) -> None:
-    """TestNewFromJSONWithInvalidJSON: a config without a rootfs is refused, and the reason says so."""
+    """TestNewFromJSONWithInvalidJSON: without a rootfs it is refused, and the reason says so."""
     with pytest.raises(InvalidImageError):
         subject.store.create(b"{}")
     with pytest.raises(InvalidImageError) as refused:
@@ -51,7 +51,7 @@ def test_new_from_json_with_invalid_json(subject: Subject) -> None:
 
 
 def test_marshal_key_order(subject: Subject) -> None:
-    """TestMarshalKeyOrder: nothing is written anew, so the order of keys is the giver's for ever."""
+    """TestMarshalKeyOrder: nothing is written anew, so keys stay in the order they came in."""
     store = subject.store
     fields = {"architecture": "c", "author": "b", "comment": "a", "rootfs": {"type": "layers"}}
     forward = json.dumps(fields).encode()

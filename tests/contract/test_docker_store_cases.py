@@ -54,7 +54,7 @@ def test_create_the_same_bytes_again(subject: Subject) -> None:
 
 
 def test_restore(subject: Subject) -> None:
-    """TestRestore: a store over the same data answers as the one before, without what is invalid."""
+    """TestRestore: a store over the same data answers alike; what was refused is not in it."""
     store = subject.store
     id1 = store.create(config("abc"))
     with pytest.raises(InvalidImageError):

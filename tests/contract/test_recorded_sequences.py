@@ -91,9 +91,7 @@ READS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("recorded", SEQUENCES, ids=[each["name"] for each in SEQUENCES])
-def test_store_answers_every_step_as_docker_did(
-    recorded: dict[str, Any], store_path: Path
-) -> None:
+def test_store_answers_every_step_as_docker_did(recorded: dict[str, Any], store_path: Path) -> None:
     """Ids, parents, lists, references and errors agree, and the log tells the same in the end."""
     player = Player(store_path, recorded["layers_known"])
     try:

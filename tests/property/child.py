@@ -1,12 +1,13 @@
 """Write inside a transaction, say so, and wait to be killed."""
 
+import json
 import sys
 import time
 
 from eventstore import ImageStore
 
 with ImageStore.open(sys.argv[1]) as store, store.transaction(reason="killed"):
-    config = '{"comment": "crash %s", "rootfs": {"type": "layers"}}' % sys.argv[2]
-    store.create(config.encode())
+    config = {"comment": f"crash {sys.argv[2]}", "rootfs": {"type": "layers"}}
+    store.create(json.dumps(config).encode())
     print("inside", flush=True)
     time.sleep(60)

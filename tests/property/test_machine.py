@@ -37,7 +37,7 @@ def config_of(number: int) -> bytes:
     return json.dumps({"comment": str(number), "rootfs": {"type": "layers"}}).encode()
 
 
-class Unwanted(Exception):
+class UnwantedError(Exception):
     """Thrown into a transaction to make it fail."""
 
 
@@ -144,8 +144,8 @@ class StoreMachine(RuleBasedStateMachine):
                 model.delete(ids[0])
                 assert_equal(self.store, model)
                 if fails:
-                    raise Unwanted
-        except Unwanted:
+                    raise UnwantedError
+        except UnwantedError:
             assert self.store.position == before
             return multiple()
         self.model = model
@@ -168,7 +168,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def take_snapshot(self) -> None:
         """Take a snapshot, and keep those that the policy would drop."""
-        snapshots_module.put(self.store._environment, self.store.as_of(position=self.store.position))
+        view = self.store.as_of(position=self.store.position)
+        snapshots_module.put(self.store._environment, view)
 
     @precondition(lambda self: self.store.snapshots())
     @rule(data=st.data())

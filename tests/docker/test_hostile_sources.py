@@ -1,0 +1,261 @@
+"""Give the reader of Docker's database folders that an attacker, or an accident, has made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docker_data import imagedb, unpack
+from eventstore import ImageStore, MassDeleteError, SourceError
+from eventstore.sources.docker_imagedb import DockerImageDB
+from eventstore.sources.found import Findings, SourceImage
+from eventstore.sync import sync
+from making import config, id_of
+
+
+def empty_database(folder: Path) -> Path:
+    """Make an image database without images and return its `imagedb`."""
+    found = folder / "image" / "overlay2" / "imagedb"
+    (found / "content" / "sha256").mkdir(parents=True)
+    (found / "metadata" / "sha256").mkdir(parents=True)
+    return found
+
+
+def add(database: Path, raw: bytes, **metadata: bytes) -> str:
+    """Put an image into a database as Docker does, and return its id."""
+    image_id = id_of(raw)
+    (database / "content" / "sha256" / image_id[7:]).write_bytes(raw)
+    for key, value in metadata.items():
+        folder = database / "metadata" / "sha256" / image_id[7:]
+        folder.mkdir(exist_ok=True)
+        (folder / key).write_bytes(value)
+    return image_id
+
+
+def kinds(findings: Findings) -> list[str]:
+    """Return the kinds of what was passed over."""
+    return [entry.kind for entry in findings.passed_over]
+
+
+@pytest.mark.parametrize("content", ["", "some/other/file", "image/", "imagedb/"])
+def test_a_folder_that_is_no_image_database_is_an_error(tmp_path: Path, content: str) -> None:
+    """The wrong path must not look like a host without images."""
+    (tmp_path / content).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(SourceError, match="not Docker's image database"):
+        DockerImageDB.find(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nothing-here", "file", "file/below", "a\0b", "x" * 5000])
+def test_what_is_no_folder_is_an_error(tmp_path: Path, name: str) -> None:
+    """Missing, a file, below a file, not a path at all, too long: each is an error of ours."""
+    (tmp_path / "file").write_text("I am a file")
+    with pytest.raises(SourceError):
+        DockerImageDB.find(tmp_path / name)
+
+
+def test_several_drivers_are_named_and_one_must_be_chosen(tmp_path: Path) -> None:
+    """Docker keeps one database for each storage driver; which one counts is not guessed."""
+    for driver in ("overlay2", "vfs"):
+        (tmp_path / "image" / driver / "imagedb" / "content" / "sha256").mkdir(parents=True)
+    with pytest.raises(SourceError, match="overlay2, vfs"):
+        DockerImageDB.find(tmp_path)
+    assert DockerImageDB.find(tmp_path / "image" / "vfs").path.parts[-2] == "vfs"
+
+
+def test_an_empty_database_is_a_host_without_images(tmp_path: Path) -> None:
+    """A fresh daemon has folders and no images: that is no error."""
+    empty_database(tmp_path)
+    assert DockerImageDB.find(tmp_path).read() == Findings([], [])
+
+
+def test_links_pipes_sockets_and_folders_are_passed_over_without_waiting(tmp_path: Path) -> None:
+    """Nothing but regular files is read: a link could lead anywhere, a pipe would block."""
+    database = empty_database(tmp_path)
+    raw = config("linked")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(raw)
+    content = database / "content" / "sha256"
+    (content / id_of(raw)[7:]).symlink_to(elsewhere)
+    (content / ("1" * 64)).symlink_to("/dev/zero")
+    (content / ("2" * 64)).mkdir()
+    os.mkfifo(content / ("3" * 64))
+    with socket.socket(socket.AF_UNIX) as listener:
+        # The path of a socket may have 107 bytes only.
+        previous = Path.cwd()
+        os.chdir(content)
+        try:
+            listener.bind("4" * 64)
+        finally:
+            os.chdir(previous)
+    findings = DockerImageDB.find(tmp_path).read()
+    assert findings.images == []
+    assert kinds(findings) == ["not-a-file"] * 5
+
+
+def test_what_is_too_large_is_passed_over(tmp_path: Path) -> None:
+    """A sparse file of a terabyte is refused after 16 MiB, metadata after 4 KiB."""
+    database = empty_database(tmp_path)
+    huge = database / "content" / "sha256" / ("5" * 64)
+    huge.touch()
+    os.truncate(huge, 1 << 40)
+    image_id = add(database, config("a"), parent=b"x" * 5000)
+    findings = DockerImageDB.find(tmp_path).read()
+    assert [image.image_id for image in findings.images] == [image_id]
+    assert kinds(findings) == ["too-large", "parent-invalid"]
+
+
+def test_names_in_any_bytes_are_reported_in_text_that_can_be_stored(tmp_path: Path) -> None:
+    """A file name need not be UTF-8, and may hold terminal escapes."""
+    database = empty_database(tmp_path)
+    folder = os.fsencode(database / "content" / "sha256")
+    for name in (b"\xff\xfe", b"\x1b[2J", b"new\nline"):
+        with open(folder + b"/" + name, "wb"):
+            pass
+    findings = DockerImageDB.find(tmp_path).read()
+    assert kinds(findings) == ["not-a-digest"] * 3
+    for entry in findings.passed_over:
+        entry.name.encode("utf-8")
+
+
+def test_metadata_links_are_not_followed(tmp_path: Path) -> None:
+    """A link in place of `parent` makes no parent, and is reported."""
+    database = empty_database(tmp_path)
+    parent = add(database, config("parent"))
+    child = add(database, config("child"), builtLocally=b"\x01")
+    secret = tmp_path / "secret"
+    secret.write_text(parent)
+    (database / "metadata" / "sha256" / child[7:] / "parent").symlink_to(secret)
+    findings = DockerImageDB.find(tmp_path).read()
+    found = {image.image_id: image for image in findings.images}
+    assert found[child].parent is None
+    assert found[child].built_locally
+    assert kinds(findings) == ["parent-invalid"]
+
+
+def test_a_long_cycle_and_what_hangs_from_it(tmp_path: Path) -> None:
+    """Images on a cycle lose their parents; images below the cycle keep theirs."""
+    database = empty_database(tmp_path)
+    configs = [config(f"ring {number}") for number in range(2000)]
+    ids = [id_of(raw) for raw in configs]
+    for number, raw in enumerate(configs):
+        add(database, raw, parent=ids[number - 1].encode())
+    hanging = add(database, config("hanging"), parent=ids[7].encode())
+    findings = DockerImageDB.find(tmp_path).read()
+    parents = {image.image_id: image.parent for image in findings.images}
+    assert parents == dict.fromkeys(ids) | {hanging: ids[7]}
+    assert kinds(findings) == ["parent-cycle"] * 2000
+
+
+def test_a_chain_of_parents_deeper_than_the_stack_is_taken_over(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    """Depth is bounded by memory, not by recursion."""
+    database = empty_database(tmp_path)
+    above: str | None = None
+    for number in range(3000):
+        above = add(
+            database, config(f"deep {number}"), **({"parent": above.encode()} if above else {})
+        )
+    findings = DockerImageDB.find(tmp_path).read()
+    report = sync(store, findings.images, findings.passed_over)
+    assert report.parents_set == 2999
+    assert above is not None
+    assert store.get_parent(above) is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("part", ["content/sha256", "metadata/sha256", "a config", "a parent"])
+def test_what_may_not_be_read_is_an_error_and_not_a_deleted_image(
+    tmp_path: Path, part: str
+) -> None:
+    """Run by a user without the rights, a read must fail as a whole."""
+    database = empty_database(tmp_path)
+    parent = add(database, config("parent"))
+    child = add(database, config("child"), parent=parent.encode())
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    for above in list(tmp_path.parents)[:3]:
+        above.chmod(0o755)
+    named = {
+        "a config": f"content/sha256/{child[7:]}",
+        "a parent": f"metadata/sha256/{child[7:]}/parent",
+    }
+    (database / named.get(part, part)).chmod(0)
+    script = tmp_path / "as_nobody.py"
+    script.write_text(
+        "import os, sys\n"
+        "from eventstore import SourceError\n"
+        "from eventstore.sources.docker_imagedb import DockerImageDB\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "try:\n    DockerImageDB.find(sys.argv[1]).read()\n"
+        "except SourceError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert "Permission denied" in done.stdout
+
+
+def test_a_source_that_goes_away_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    """Between finding and reading the folder may be unmounted: that is no empty host."""
+    database = empty_database(tmp_path)
+    found = DockerImageDB.find(tmp_path)
+    shutil.rmtree(database)
+    with pytest.raises(SourceError, match="gone away"):
+        found.read()
+
+
+def test_a_sync_that_would_delete_most_images_stops_and_changes_nothing(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    """More than ten and more than half are not deleted without being told to."""
+    unpack("host-a-1", tmp_path)
+    findings = DockerImageDB.find(tmp_path / "host-a-1").read(operating_system="linux")
+    sync(store, findings.images)
+    before = store.position, store.view().digest
+    shutil.rmtree(imagedb(tmp_path / "host-a-1") / "content" / "sha256")
+    (imagedb(tmp_path / "host-a-1") / "content" / "sha256").mkdir()
+    emptied = DockerImageDB.find(tmp_path / "host-a-1").read()
+    with pytest.raises(MassDeleteError) as caught:
+        sync(store, emptied.images, emptied.passed_over)
+    assert (caught.value.deletions, caught.value.images) == (94, 94)
+    assert (store.position, store.view().digest) == before
+    would = sync(store, emptied.images, dry_run=True)
+    assert len(would.deleted) == 94
+    assert (store.position, store.view().digest) == before
+    sync(store, emptied.images, allow_mass_delete=True)
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize(
+    ("present", "kept", "refused"),
+    [
+        (10, 0, False),
+        (11, 0, True),
+        (22, 11, False),
+        (23, 11, True),
+        (40, 20, False),
+        (40, 19, True),
+    ],
+)
+def test_the_bound_of_mass_deletion_is_more_than_half_and_more_than_ten(
+    store: ImageStore, present: int, kept: int, refused: bool
+) -> None:
+    """Exactly ten, or exactly half, is still taken for what it is."""
+    raws = [config(str(number)) for number in range(present)]
+    images = [SourceImage(id_of(raw), raw) for raw in raws]
+    sync(store, images)
+    if refused:
+        with pytest.raises(MassDeleteError):
+            sync(store, images[:kept])
+        assert len(store) == present
+    else:
+        sync(store, images[:kept])
+        assert len(store) == kept
