@@ -121,7 +121,8 @@ def _differences(found: ViewDiff) -> Iterator[str]:
     for image_id in found.deleted:
         yield f"- {digest.short(image_id)}"
     for change in found.changed:
-        yield f"~ {digest.short(change.image_id)}  {', '.join(_changes(change))}"
+        yield f"~ {digest.short(change.image_id)}"
+        yield from (f"    {text}" for text in _changes(change))
 
 
 def _changes(change: ImageChange) -> Iterator[str]:

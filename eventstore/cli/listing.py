@@ -48,9 +48,9 @@ def ls(everything: bool, at: str | None, as_json: bool, store_path: str | None) 
             return
         _headline(view, at)
         output.table(
-            ("IMAGE ID", "CREATED", "PLATFORM", ">LAYERS", "LAST UPDATED", "PARENT", "BUILT"),
+            ("IMAGE ID", "AGE", "PLATFORM", ">LAYERS", "UPDATED", "PARENT", "BUILT"),
             (_row(view, image) for image in images),
-            flexible=1,
+            flexible=2,
         )
 
 

@@ -8,6 +8,7 @@ Exit codes:
     3    the store or the source cannot be used: missing, not allowed, full
     4    damage: something stored is not what was written
     130  interrupted
+    141  whoever read the output has gone away
 
 No traceback reaches a user. A reader that goes away (`| head`) ends the command in silence.
 """
@@ -27,7 +28,7 @@ from eventstore.cli import changes, demo, history, listing, syncing, upkeep
 from eventstore.cli.options import STORE_HELP
 from eventstore.cli.output import note, printable
 
-NO, USAGE, UNUSABLE, DAMAGED, INTERRUPTED = 1, 2, 3, 4, 130
+NO, USAGE, UNUSABLE, DAMAGED, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 4, 130, 141
 _SEE_LISTING = "`eventstore ls --all` lists what is there, `eventstore search --all` what ever was"
 _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
     (errors.ImageNotFoundError, NO, _SEE_LISTING),
@@ -103,10 +104,11 @@ def run(arguments: Sequence[str]) -> int:
         return _usage(error)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted; nothing half done was kept", INTERRUPTED)
-    except BrokenPipeError:
-        # The interpreter would flush standard output once more at its end, and complain.
+    except (BrokenPipeError, SystemExit):
+        # Click leaves with SystemExit when the pipe breaks. The interpreter would flush standard
+        # output once more at its end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return PIPE_BROKEN
     except errors.EventStoreError as error:
         return _explain(error)
     except (OSError, UnicodeError, MemoryError, RecursionError) as error:

@@ -51,6 +51,8 @@ def instant_of(when: str) -> datetime:
         click.UsageError: it names none.
     """
     text = when.strip()
+    if text.startswith("@"):
+        raise click.UsageError(f"{when!r} is no position: {EXAMPLES}")
     if text.isdigit():
         raise click.UsageError(f"{when!r} could be a position or a time: {EXAMPLES}")
     try:

@@ -99,10 +99,10 @@ def short(image_id: str | None) -> str:
 
 
 def age(moment: datetime | None) -> str:
-    """Return how long ago something was, as Docker's listings have it; a dash for never."""
+    """Return how long ago something was, to its largest unit; a dash for never."""
     if moment is None:
         return "-"
-    return humanize.naturaltime(datetime.now(UTC) - moment.astimezone(UTC))
+    return humanize.naturaldelta(datetime.now(UTC) - moment.astimezone(UTC))
 
 
 def clock_time(moment: datetime | None) -> str:
