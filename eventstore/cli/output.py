@@ -13,7 +13,7 @@ import sys
 import unicodedata
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import humanize
 import msgspec
@@ -102,7 +102,8 @@ def age(moment: datetime | None) -> str:
     """Return how long ago something was, to its largest unit; a dash for never."""
     if moment is None:
         return "-"
-    return humanize.naturaldelta(datetime.now(UTC) - moment.astimezone(UTC))
+    ago = datetime.now(UTC) - moment
+    return ("in " if ago < timedelta() else "") + humanize.naturaldelta(ago)
 
 
 def clock_time(moment: datetime | None) -> str:

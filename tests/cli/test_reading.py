@@ -150,8 +150,8 @@ def test_diff_counts_and_names_what_changed(command: Command, synced: Host) -> N
     assert set(found["deleted"]) == set(listed("host-a-1")) - set(listed("host-a-2"))
     lines = command("diff", f"@{first}", f"@{second}", "-s", synced.path).lines
     for mark, key in (("+", "created"), ("-", "deleted")):
-        assert [line for line in lines if line[0] == mark] == [
-            f"{mark} {i[7:19]}" for i in found[key]
+        shown = [line for line in lines if line[0] == mark]
+        assert shown == [f"{mark} {image_id[7:19]}" for image_id in found[key]]
         ]
     assert sum(line[0] == "~" for line in lines) == len(found["changed"])
     to_now = command("diff", f"@{first}", "--json", "-s", synced.path).json[0]
