@@ -152,7 +152,6 @@ def test_diff_counts_and_names_what_changed(command: Command, synced: Host) -> N
     for mark, key in (("+", "created"), ("-", "deleted")):
         shown = [line for line in lines if line[0] == mark]
         assert shown == [f"{mark} {image_id[7:19]}" for image_id in found[key]]
-        ]
     assert sum(line[0] == "~" for line in lines) == len(found["changed"])
     to_now = command("diff", f"@{first}", "--json", "-s", synced.path).json[0]
     assert to_now["after"] == synced.ends[-1]
