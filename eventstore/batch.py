@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventstore import codec, configs, log
+from eventstore import clock, codec, configs, log
 from eventstore.events import Deleted, Event, Record
 from eventstore.lmdb_env import Transaction
 from eventstore.view import ImageView, ReadConfig
@@ -57,7 +57,7 @@ class Batch:
         position = self.view.position + 1
         record = codec.encode(
             position,
-            time_ns=max(self._now(), self.view.time_ns, 0),
+            time_ns=min(max(self._now(), self.view.time_ns, 0), clock.STORED_MAX_NS),
             actor=self.actor,
             reason=reason or self.reason,
             batch=self._first,

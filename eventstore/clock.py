@@ -17,6 +17,9 @@ NANOSECONDS = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_NS = -62_135_596_800 * NANOSECONDS
 MAX_NS = 253_402_300_800 * NANOSECONDS - 1
+# What 64 bits hold, and so what a record can: 1677-09-21 to 2262-04-11.
+STORED_MIN_NS = -(2**63)
+STORED_MAX_NS = 2**63 - 1
 
 
 def system_clock() -> int:

@@ -18,7 +18,7 @@ Times are nanoseconds since 1970, digests 32 raw bytes, batch and previous are p
 checksum covers the position, so a record that lies under another's key does not check. For example
 `MarkedBuilt` of the digest `00 … 00`, appended first, at time 7, by `a`, without a reason, is::
 
-    96 07 a1 61 a0 01 00 92 04 c4 20 (32 times 00) ee 46 a4 d1
+    96 07 a1 61 a0 01 00 92 04 c4 20 (32 times 00) b6 d0 6d 96
 
 Bytes that are stored are never written again in another shape. A tag that is retired stays readable
 by its upcaster here; an unknown tag is an error that names it, never skipped.

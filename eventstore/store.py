@@ -316,6 +316,7 @@ class ImageStore(StoreReader):
 
         Raises:
             ImageNotFoundError: it is not there.
+            StoreUsageError: the instant has no time zone, or is not within 1678 to 2261.
         """
         image = digest.require(image_id)
         if isinstance(instant, datetime):
@@ -323,8 +324,10 @@ class ImageStore(StoreReader):
                 raise StoreUsageError(f"{instant} has no time zone, so it names no instant")
             instant = clock.to_nanoseconds(instant)
         at = self._now() if instant is None else instant
-        if not clock.MIN_NS <= at <= clock.MAX_NS:
-            raise StoreUsageError(f"{at} ns is not within the years 1 to 9999")
+        if not isinstance(at, int) or isinstance(at, bool):
+            raise StoreUsageError(f"{at!r} is neither a datetime nor nanoseconds")
+        if not clock.STORED_MIN_NS <= at <= clock.STORED_MAX_NS:
+            raise StoreUsageError(f"{at} ns is not within the years 1678 to 2261")
         self._mutate(reason, lambda view: decide.set_last_updated(view, image, at))
 
     def set_built_locally(self, image_id: str, *, reason: str = "") -> None:

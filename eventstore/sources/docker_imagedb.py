@@ -34,7 +34,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from eventstore import digest, host, regular_file
+from eventstore import clock, digest, host, regular_file
 from eventstore.errors import InvalidImageError, LayerNotFoundError, SourceError
 from eventstore.image import CONFIG_SIZE_MAX, Image, parse_instant
 from eventstore.layers import DockerLayerDB
@@ -46,6 +46,7 @@ _PARENT, _LAST_UPDATED, _BUILT = "parent", "lastUpdated", "builtLocally"
 _METADATA_KEYS = frozenset((_PARENT, _LAST_UPDATED, _BUILT))
 _CONTENT = Path("content") / digest.ALGORITHM
 _METADATA = Path("metadata") / digest.ALGORITHM
+_GO_ZERO_TIME = clock.MIN_NS  # what Docker takes for "never updated"
 
 
 class _Refused(Exception):  # noqa: N818 (it is a finding on the way to the report, not an error)
@@ -202,7 +203,13 @@ class DockerImageDB:
         instant = parse_instant(text)
         if instant is None:
             self._pass_over("last-updated-invalid", image_id, f"{text[:80]!r} is no RFC 3339 time")
-        return instant
+        elif instant != _GO_ZERO_TIME and not (
+            clock.STORED_MIN_NS <= instant <= clock.STORED_MAX_NS
+        ):
+            detail = f"{text[:80]!r} is not within the years 1678 to 2261"
+            self._pass_over("last-updated-invalid", image_id, detail)
+            instant = None
+        return None if instant == _GO_ZERO_TIME else instant
 
     def _built(self, image_id: str, noted: bytes | None) -> bool:
         """Tell whether the mark is set; Docker looks at the first byte only."""

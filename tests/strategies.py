@@ -1,0 +1,48 @@
+"""Draw events, records and images as hypothesis strategies."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from eventstore import clock, codec
+from eventstore.events import (
+    Created,
+    Deleted,
+    Event,
+    LastUpdatedSet,
+    MarkedBuilt,
+    ParentSet,
+    Record,
+    pack_chain,
+)
+
+digests = st.binary(min_size=32, max_size=32)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+instants = st.integers(clock.STORED_MIN_NS, clock.STORED_MAX_NS)
+positions = st.integers(1, 2**63 - 1)
+chains = st.one_of(
+    st.none(),
+    digests.map(lambda raw: b"\x01" + raw),
+    texts.map(pack_chain),
+)
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(Created, digests, chains, texts),
+    st.builds(ParentSet, digests, st.one_of(st.none(), digests)),
+    st.builds(LastUpdatedSet, digests, instants),
+    st.builds(MarkedBuilt, digests),
+    st.builds(Deleted, digests),
+)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    """Draw a record with any envelope that the format can hold."""
+    return codec.encode(
+        draw(positions),
+        time_ns=draw(st.integers(0, 2**63 - 1)),
+        actor=draw(texts),
+        reason=draw(texts),
+        batch=draw(positions),
+        previous=draw(st.integers(0, 2**63 - 1)),
+        event=draw(events),
+    )
