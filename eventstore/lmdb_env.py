@@ -171,6 +171,7 @@ class Environment:
         try:
             with self._translated():
                 self._env, self._handles = self._open(map_size)
+                self._page_size = int(self._env.stat()["psize"])
         except BaseException:
             self._unregister()
             raise
@@ -183,6 +184,8 @@ class Environment:
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             elif not (self.path / "data.mdb").exists():
                 raise StoreUsageError(f"there is no store at {self.path}")
+        except ValueError as error:
+            raise StoreUsageError(f"{str(self.path)!r} is no path: {error}") from error
         except OSError as error:
             raise StoreIOError(str(self.path), error.strerror or str(error)) from error
 
@@ -247,20 +250,26 @@ class Environment:
             StoreForkedError: this process is a child of the one that opened it.
         """
         with self._translated():
-            env = self._enter()
+            txn = self._begin()
             try:
-                with self._begin(env) as txn:
+                with txn:
                     yield Transaction(self.path, txn, self._handles)
             finally:
                 self._leave()
 
-    def _begin(self, env: Any, *, write: bool = False) -> Any:
-        try:
-            return env.begin(write=write)
-        except lmdb.MapResizedError:
-            # Another process has grown the map; this one takes the new size over.
-            env.set_mapsize(0)
-            return env.begin(write=write)
+    def _begin(self, *, write: bool = False) -> Any:
+        """Begin a transaction; take the map's new size over if another process has grown it."""
+        while True:
+            env = self._enter()
+            try:
+                return env.begin(write=write)
+            except lmdb.MapResizedError:
+                self._leave()
+            except BaseException:
+                self._leave()
+                raise
+            with self._alone():
+                self._env.set_mapsize(0)
 
     def commit_number(self) -> int:
         """Return the number of the newest commit, of whichever process."""
@@ -297,18 +306,45 @@ class Environment:
     def begin_write(self) -> WriteSession:
         """Begin a write transaction, waiting for those of other processes to end.
 
+        A map that is nearly full is grown first. Later, with a batch decided, it would be too late:
+        LMDB grows no map under a transaction, and without one another process may write.
+
         Raises:
             StoreReadOnlyError: opened for reading only.
         """
         if self.read_only:
             raise StoreReadOnlyError(f"{self.path} was opened for reading only")
+        session = self._begin_session()
+        if self._nearly_full():
+            session.abort()
+            self.grow()
+            session = self._begin_session()
+        return session
+
+    def _nearly_full(self) -> bool:
+        """Tell whether the map has less than a quarter left, and may grow."""
+        info = self._env.info()
+        size = int(info["map_size"])
+        may_grow = self._map_size_max is None or size < self._map_size_max
+        return may_grow and int(info["last_pgno"]) * self._page_size > size // 4 * 3
+
+    def _begin_session(self) -> WriteSession:
         with self._translated():
-            env = self._enter()
+            return WriteSession(self, self._begin(write=True), self._handles)
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """Wait until this process has no transaction open, and let none begin in the block."""
+        with self._gate:
+            self._growing = True
             try:
-                return WriteSession(self, self._begin(env, write=True), self._handles)
-            except BaseException:
-                self._leave()
-                raise
+                while self._active:
+                    self._gate.wait()
+                self._check_usable()
+                yield
+            finally:
+                self._growing = False
+                self._gate.notify_all()
 
     def grow(self) -> None:
         """Double the map, once no transaction of this process is open.
@@ -316,32 +352,24 @@ class Environment:
         Raises:
             StoreFullError: it may not grow further.
         """
-        with self._translated(), self._gate:
-            self._growing = True
+        with self._translated(), self._alone():
+            size = int(self._env.info()["map_size"])
+            target = size * 2 if self._map_size_max is None else self._map_size_max
+            target = min(target, size * 2)
+            if target <= size:
+                raise StoreFullError(
+                    f"{self.path}: the store has reached its limit of {size} bytes",
+                    path=str(self.path),
+                    map_size=size,
+                )
             try:
-                while self._active:
-                    self._gate.wait()
-                self._check_usable()
-                size = int(self._env.info()["map_size"])
-                target = size * 2 if self._map_size_max is None else self._map_size_max
-                target = min(target, size * 2)
-                if target <= size:
-                    raise StoreFullError(
-                        f"{self.path}: the store has reached its limit of {size} bytes",
-                        path=str(self.path),
-                        map_size=size,
-                    )
-                try:
-                    self._env.set_mapsize(target)
-                except (lmdb.Error, OSError, OverflowError) as error:
-                    raise StoreFullError(
-                        f"{self.path}: the map cannot grow beyond {size} bytes: {error}",
-                        path=str(self.path),
-                        map_size=size,
-                    ) from error
-            finally:
-                self._growing = False
-                self._gate.notify_all()
+                self._env.set_mapsize(target)
+            except (lmdb.Error, OSError, OverflowError) as error:
+                raise StoreFullError(
+                    f"{self.path}: the map cannot grow beyond {size} bytes: {error}",
+                    path=str(self.path),
+                    map_size=size,
+                ) from error
 
     def size_on_disk(self) -> int:
         """Return the bytes that the data file takes on disk."""

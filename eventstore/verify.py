@@ -14,7 +14,8 @@ from msgspec import Struct
 from eventstore import configs, digest, log, snapshots
 from eventstore.errors import CorruptionError
 from eventstore.events import Created, Deleted, Record
-from eventstore.lmdb_env import Environment, Transaction
+from eventstore.image import CONFIG_SIZE_MAX
+from eventstore.lmdb_env import Environment
 from eventstore.view import ImageView
 
 
@@ -45,11 +46,16 @@ def verify(environment: Environment) -> Iterator[Problem]:
         stored = dict(snapshots.headers(txn))
     replayed = _Replay(environment, stored)
     yield from replayed.run(through)
-    yield from _configs(environment, replayed.created)
-    if replayed.sound:
-        with environment.read() as txn:
-            if log.last_position(txn) == through:
-                yield from _tombstones(txn, replayed.gone)
+    stored_configs: set[bytes] = set()
+    yield from _configs(environment, replayed.created, stored_configs)
+    with environment.read() as txn:
+        tombstones = dict(log.tombstones(txn))
+        moved = log.last_position(txn) != through
+    if replayed.sound and not moved:
+        # What others append meanwhile would look like what nobody appended.
+        yield from _tombstones(tombstones, replayed.gone)
+        for key in sorted(stored_configs - replayed.created):
+            yield Problem("config", f"the config {key.hex()} is of no image", None, _id_of(key))
     for position in sorted(position for position in stored if position > through):
         yield Problem("snapshot", f"snapshot {position} is beyond the log", position)
 
@@ -70,13 +76,13 @@ class _Replay:
     def run(self, through: int) -> Iterator[Problem]:
         yield from self._snapshot()
         for position in range(1, through + 1):
-            with self.environment.read() as txn:
-                try:
+            try:
+                with self.environment.read() as txn:
                     record = log.read_one(txn, position)
-                except CorruptionError as error:
-                    self.sound = False
-                    yield Problem("log", str(error), position)
-                    continue
+            except CorruptionError as error:
+                self.sound = False
+                yield Problem("log", str(error), position)
+                continue
             yield from self._record(record)
             if self.sound:
                 yield from self._snapshot()
@@ -113,48 +119,58 @@ class _Replay:
         raw = self.stored.get(position)
         if raw is None:
             return
-        with self.environment.read() as txn:
-            try:
+        try:
+            with self.environment.read() as txn:
                 header = snapshots.parse_header(position, raw)
                 states = snapshots.load(txn, header)
-            except CorruptionError as error:
-                yield Problem("snapshot", str(error), position)
-                return
+        except CorruptionError as error:
+            yield Problem("snapshot", str(error), position)
+            return
         if header.time_ns != self.view.time_ns or states != dict(self.view.rows()):
             yield Problem("snapshot", f"snapshot {position} is not the view", position)
 
 
-def _configs(environment: Environment, created: set[bytes]) -> Iterator[Problem]:
-    missing = set(created)
+def _configs(
+    environment: Environment, created: set[bytes], stored: set[bytes]
+) -> Iterator[Problem]:
+    """Check every config; add the digests that there are to `stored`."""
     start = b""
-    while True:
-        with environment.read() as txn:
-            page: list[tuple[bytes, bytes]] = []
-            for key, value in txn.scan("configs", start):
-                if key != start:
-                    page.append((key, value))
-                if len(page) == log.PAGE_LENGTH:
-                    break
-        if not page:
-            break
+    while page := _page_of_configs(environment, start):
         start = page[-1][0]
         for key, value in page:
-            missing.discard(key)
-            image_id = digest.to_text(key) if len(key) == digest.DIGEST_SIZE else key.hex()
+            stored.add(key)
             try:
                 configs.unpack(key, value)
             except CorruptionError as error:
-                yield Problem("config", str(error), None, image_id)
-    for key in sorted(missing):
+                yield Problem("config", str(error), None, _id_of(key))
+    for key in sorted(created - stored):
         image_id = digest.to_text(key)
         yield Problem("config", f"the config of {image_id} is missing", None, image_id)
 
 
-def _tombstones(txn: Transaction, gone: dict[bytes, int]) -> Iterator[Problem]:
-    found = dict(log.tombstones(txn))
+def _page_of_configs(environment: Environment, after: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the next configs behind a digest, in bounded number and size."""
+    page: list[tuple[bytes, bytes]] = []
+    size = 0
+    with environment.read() as txn:
+        for key, value in txn.scan("configs", after):
+            if key != after:
+                page.append((key, value))
+                size += len(value)
+            if len(page) == log.PAGE_LENGTH or size >= CONFIG_SIZE_MAX:
+                break
+    return page
+
+
+def _id_of(key: bytes) -> str:
+    """Return the id that a key stands for, in hex alone if it is none."""
+    return digest.to_text(key) if len(key) == digest.DIGEST_SIZE else key.hex()
+
+
+def _tombstones(found: dict[bytes, int], gone: dict[bytes, int]) -> Iterator[Problem]:
     for image in sorted(found.keys() | gone.keys()):
         if found.get(image) != gone.get(image):
-            image_id = digest.to_text(image) if len(image) == digest.DIGEST_SIZE else image.hex()
+            image_id = _id_of(image)
             yield Problem(
                 "tombstone",
                 f"the stream of {image_id} ends at {gone.get(image)}, not {found.get(image)}",

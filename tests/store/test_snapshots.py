@@ -1,0 +1,204 @@
+"""Snapshots: taken by policy, pruned by a rule that keeps the stated bound, never trusted."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+from pathlib import Path
+
+import lmdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventstore import ImageStore, SnapshotInfo, snapshots
+from making import config, id_of
+
+A = id_of(config("a"))
+
+
+def farthest(store: ImageStore) -> int:
+    """Return how many records as-of reads at the worst position, from what snapshots there are."""
+    known = [0, *(found.position for found in store.snapshots())]
+    ends = [*(position - 1 for position in known[1:]), store.position]
+    return max(end - start for start, end in zip(known, ends, strict=True))
+
+
+@pytest.fixture
+def small_interval(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Make the policy's floor small, so that short histories go through it many times."""
+    monkeypatch.setattr(snapshots, "INTERVAL_MIN", 16)
+    return 16
+
+
+@pytest.mark.parametrize("batch", [1, 5, 15, 16, 17, 100])
+def test_the_policy_keeps_the_bound_of_as_of_whatever_the_batches(
+    store_path: Path, small_interval: int, batch: int
+) -> None:
+    """At every moment, for one-by-one appends and for batches longer than the interval."""
+    with ImageStore.open(store_path) as store:
+        store.create(config("a"))
+        for start in range(0, 400, batch):
+            with store.transaction():
+                for number in range(start, start + batch):
+                    store.set_last_updated(A, number)
+            assert farthest(store) <= 2 * small_interval
+        assert list(store.verify()) == []
+        digests = [store.as_of(position=p).digest for p in range(store.position + 1)]
+        for found in store.snapshots():
+            snapshots.drop(store._environment, found.position)
+        assert [store.as_of(position=p).digest for p in range(store.position + 1)] == digests
+
+
+def test_the_bound_holds_over_reopening_and_demand(store_path: Path, small_interval: int) -> None:
+    """Snapshots on demand add to those of the policy, and pruning keeps what as-of needs."""
+    for number in range(200):
+        with ImageStore.open(store_path) as store:
+            store.create(config(str(number)))
+            if number % 7 == 0:
+                store.take_snapshot()
+            assert farthest(store) <= 2 * max(small_interval, len(store) // 4)
+    assert number == 199
+    with ImageStore.open(store_path) as store:
+        assert len(store.snapshots()) < 200 // 7
+
+
+def test_the_interval_grows_with_the_images() -> None:
+    """So that writing snapshots costs a bounded number of rows an event."""
+    assert snapshots.interval(0) == snapshots.INTERVAL_MIN == 4096
+    assert snapshots.interval(100_000) == 25_000
+
+
+@given(st.lists(st.integers(1, 6_000), max_size=60), st.integers(0, 40_000))
+def test_pruning_never_breaks_the_bound_and_never_drops_the_newest(
+    gaps: list[int], images: int
+) -> None:
+    """Whatever snapshots there are: no gap grows beyond the interval because of it."""
+    positions = [sum(gaps[: number + 1]) for number in range(len(gaps))]
+    known = [SnapshotInfo(position, 0, images) for position in positions]
+    dropped = set(snapshots.superfluous(known))
+    kept = [0, *(position for position in positions if position not in dropped)]
+    assert not positions or positions[-1] in kept
+    for before, after in pairwise(kept):
+        least = min((p for p in positions if p > before), default=after)
+        limit = max(snapshots.interval(images), snapshots.INTERVAL_MIN)
+        assert after - before <= limit or after == least
+    for position, left, right in zip(kept[1:-1], kept, kept[2:], strict=False):
+        assert position in kept
+        assert right - left > snapshots.INTERVAL_MIN or left == 0
+
+
+def test_opening_starts_from_the_newest_snapshot_and_decodes_no_config(store_path: Path) -> None:
+    """Records before it are not read: they may even be damaged, which `verify` then says."""
+    with ImageStore.open(store_path) as store:
+        for number in range(20):
+            store.create(config(str(number)))
+        store.take_snapshot()
+        store.create(config("after"))
+        digest = store.view().digest
+    with lmdb.open(str(store_path), max_dbs=16) as env:
+        records, configs = env.open_db(b"log"), env.open_db(b"configs")
+        with env.begin(write=True) as txn:
+            txn.put((3).to_bytes(8, "big"), b"damaged", db=records)
+            txn.drop(configs, delete=False)
+    with ImageStore.open(store_path) as store:
+        assert store.view().digest == digest
+        assert len(store) == 21
+        kinds = {problem.kind for problem in store.verify()}
+        assert {"log", "config"} <= kinds
+
+
+def damaged(raw: bytes) -> list[bytes]:
+    """Return a value with single bits flipped, cut, longer, empty."""
+    step = max(len(raw) // 24, 1)
+    flipped = []
+    for index in range(0, len(raw), step):
+        copy = bytearray(raw)
+        copy[index] ^= 1 << index % 8
+        flipped.append(bytes(copy))
+    return [*flipped, raw[:-1], raw + b"\0", b""]
+
+
+def test_any_damage_to_a_snapshot_is_ignored_with_a_warning_and_reported(
+    store_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Header and chunks alike; the store opens from further back, and answers the same."""
+    with ImageStore.open(store_path) as store:
+        for number in range(1_100):
+            if number % 500 == 0:
+                store.take_snapshot()
+            with store.transaction():
+                store.create(config(str(number)))
+        newest = store.take_snapshot().position
+        digest = store.view().digest
+    with lmdb.open(str(store_path), max_dbs=16) as env:
+        handle = env.open_db(b"snapshots")
+        with env.begin(db=handle) as txn:
+            prefix = newest.to_bytes(8, "big")
+            values = {bytes(key): bytes(value) for key, value in txn.cursor() if key[:8] == prefix}
+    assert len(values) == 3
+    for key, raw in values.items():
+        for wrong in [*damaged(raw), None]:
+            with lmdb.open(str(store_path), max_dbs=16) as env:
+                handle = env.open_db(b"snapshots")
+                with env.begin(write=True, db=handle) as txn:
+                    txn.put(key, wrong) if wrong is not None else txn.delete(key)
+            caplog.clear()
+            with ImageStore.open(store_path, read_only=True) as store:
+                assert store.view().digest == digest
+                # A header that is gone makes it no snapshot at all; all else is said.
+                if wrong is not None or key[8:] != b"\0\0\0\0":
+                    assert "ignoring a damaged snapshot" in caplog.text
+                    assert caplog.records[0].levelno == logging.WARNING
+            with lmdb.open(str(store_path), max_dbs=16) as env:
+                handle = env.open_db(b"snapshots")
+                with env.begin(write=True, db=handle) as txn:
+                    txn.put(key, raw)
+
+
+def test_verify_reports_a_snapshot_that_proves_itself_but_lies(store_path: Path) -> None:
+    """Its digests are right, its rows are another history's: only a replay finds that."""
+    with ImageStore.open(store_path) as store:
+        store.create(config("a"))
+        store.create(config("b"))
+        view = store.as_of(position=1)
+        lie = type(view)(
+            dict(view.rows()), position=2, time_ns=store.view().time_ns, read_config=None
+        )
+        snapshots.put(store._environment, lie)
+        problems = list(store.verify())
+    assert [(problem.kind, problem.position) for problem in problems] == [("snapshot", 2)]
+
+
+def test_a_snapshot_beyond_the_log_is_no_snapshot_of_it(store_path: Path) -> None:
+    """As after a log was cut: it is reported, and not used."""
+    with ImageStore.open(store_path) as store:
+        for number in range(5):
+            store.create(config(str(number)))
+        store.take_snapshot()
+    with lmdb.open(str(store_path), max_dbs=16) as env:
+        handle = env.open_db(b"log")
+        with env.begin(write=True, db=handle) as txn:
+            txn.delete((5).to_bytes(8, "big"))
+    with ImageStore.open(store_path, read_only=True) as store:
+        assert (store.position, len(store)) == (4, 4)
+        assert "snapshot" in {problem.kind for problem in store.verify()}
+
+
+def test_a_snapshot_that_cannot_be_written_does_not_fail_the_append(
+    store_path: Path, small_interval: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The event is on disk; the cache is not, and that is said."""
+    with ImageStore.open(store_path, map_size=1 << 17, map_size_max=1 << 17) as store:
+        full = False
+        for number in range(10_000):
+            try:
+                store.create(config(str(number)))
+            except OSError:
+                full = True
+                break
+        assert full
+        assert store.position == len(store)
+        assert len(list(store.records())) == store.position
+    if "no snapshot taken" not in caplog.text:
+        pytest.skip("the map was full at an append first")
