@@ -106,11 +106,11 @@ def test_what_go_refuses_as_a_time_is_refused(text: str) -> None:
         decode(created=text)
 
 
-@given(st.datetimes(datetime(1970, 1, 1), datetime(2262, 1, 1)), st.integers(0, 999))  # noqa: DTZ001
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2262, 1, 1)), st.integers(0, 999))
 def test_instants_are_exact_to_the_nanosecond(moment: datetime, nanoseconds: int) -> None:
     """Nine digits come back as they went in."""
     text = f"{moment.isoformat(timespec='microseconds')}{nanoseconds:03}Z"
-    whole = (moment - datetime(1970, 1, 1)) // timedelta(microseconds=1)  # noqa: DTZ001
+    whole = (moment - datetime(1970, 1, 1)) // timedelta(microseconds=1)
     assert parse_instant(text) == whole * 1000 + nanoseconds
 
 
