@@ -26,9 +26,9 @@ def copy_environment(environment: Environment, destination: str | os.PathLike[st
         StoreIOError: the operating system refuses.
     """
     target = Path(destination).absolute()
-    if os.path.lexists(target):
-        raise StoreUsageError(f"{target} exists already: a backup overwrites nothing")
     try:
+        if os.path.lexists(target):
+            raise StoreUsageError(f"{target} exists already: a backup overwrites nothing")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
@@ -41,6 +41,8 @@ def copy_environment(environment: Environment, destination: str | os.PathLike[st
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+    except ValueError as error:
+        raise StoreUsageError(f"{str(target)!r} is no path: {error}") from error
     except OSError as error:
         if isinstance(error, StoreIOError) or not error.errno:
             raise

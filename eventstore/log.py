@@ -93,12 +93,19 @@ def read(
 
 
 def stream(
-    environment: Environment, head: int, after: int, through: int, *, reverse: bool = False
+    environment: Environment,
+    image: bytes,
+    head: int,
+    after: int,
+    through: int,
+    *,
+    reverse: bool = False,
 ) -> Iterator[Record]:
     """Iterate over the records of one image in (after, through].
 
     Args:
         environment: where they lie.
+        image: the digest of the image.
         head: position of the last record of the image, 0 for none.
         after: exclusive lower bound.
         through: inclusive upper bound.
@@ -107,25 +114,23 @@ def stream(
     Raises:
         CorruptionError: one is missing or damaged, or the chain leads astray.
     """
-    backward = _stream_backward(environment, head, after, through)
+    backward = _stream_backward(environment, image, head, after, through)
     yield from backward if reverse else reversed(list(backward))
 
 
 def _stream_backward(
-    environment: Environment, head: int, after: int, through: int
+    environment: Environment, image: bytes, head: int, after: int, through: int
 ) -> Iterator[Record]:
     position = head
-    image: bytes | None = None
     while position > after:
         page: list[Record] = []
         with environment.read() as txn:
             while position > after and len(page) < PAGE_LENGTH:
                 record = read_one(txn, position)
-                if record.previous >= position or image not in (None, record.event.digest):
+                if record.previous >= position or record.event.digest != image:
                     raise CorruptionError(
                         f"record {position} is not one of its image's stream", position=position
                     )
-                image = record.event.digest
                 if position <= through:
                     page.append(record)
                 position = record.previous
@@ -148,8 +153,14 @@ def position_at(txn: Transaction, time_ns: int) -> int:
 
 
 def tombstone(txn: Transaction, image: bytes) -> int:
-    """Return the position of the last record of an image that is gone, 0 if there is none."""
+    """Return the position of the last record of an image that is gone, 0 if there is none.
+
+    Raises:
+        CorruptionError: what is noted there is no position.
+    """
     value = txn.get(_TOMBSTONES, image)
+    if value is not None and len(value) != codec.KEY_SIZE:
+        raise CorruptionError(f"the tombstone of {image.hex()} holds no position")
     return 0 if value is None else int.from_bytes(value, "big")
 
 

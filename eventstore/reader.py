@@ -303,10 +303,11 @@ class StoreReader:
         after = max(after, 0)
         if image_id is None:
             return log.read(self._environment, after, through, reverse=reverse)
-        head = self._head(digest.require(image_id))
+        image = digest.require(image_id)
+        head = self._head(image)
         if not head:
             raise ImageNotFoundError(image_id)
-        return log.stream(self._environment, head, after, through, reverse=reverse)
+        return log.stream(self._environment, image, head, after, through, reverse=reverse)
 
     def _head(self, image: bytes) -> int:
         """Return the position of the last record of an image, 0 if it was never there."""
