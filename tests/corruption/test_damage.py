@@ -182,6 +182,29 @@ def test_a_damaged_log_never_makes_anything_foreign_escape(path: Path, name: str
         return
 
 
+@pytest.mark.parametrize(
+    ("position", "field", "value"),
+    [(3, "previous", 1), (3, "previous", 0), (7, "previous", 4), (4, "batch", 1), (5, "batch", 4)],
+)
+def test_a_forged_envelope_whose_checksum_fits_is_found(
+    path: Path, position: int, field: str, value: int
+) -> None:
+    """Streams and batches are derived again, so a pointer cannot lead elsewhere unseen."""
+    with opened(path, "log") as txn:
+        record = codec.decode(position, bytes(txn.get(key(position))))
+        envelope = {
+            name: getattr(record, name)
+            for name in ("time_ns", "actor", "reason", "batch", "previous", "event")
+        }
+        forged = codec.encode(position, **(envelope | {field: value}))
+        assert forged.raw != record.raw
+        txn.put(key(position), forged.raw)
+    with ImageStore.open(path, read_only=True) as store:
+        found = [(problem.kind, problem.position) for problem in store.verify()]
+    assert found
+    assert found[0] == ("log", position)
+
+
 def test_configs_that_are_missing_or_of_no_image_are_found(path: Path) -> None:
     """The log says which there must be."""
     raw = digest.require(A)

@@ -1,0 +1,157 @@
+"""Wait for another process's transaction, and die, be closed or read on meanwhile."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+from eventstore import ImageStore
+from making import config, id_of
+from store.children import run, started
+
+HOLDER = """
+with ImageStore.open(path, actor="holder") as store, store.transaction():
+    store.create(config("held"))
+    say("inside")
+    sys.stdin.readline() if len(sys.argv) > 2 else time.sleep(60)
+"""
+
+
+def test_a_writer_that_waits_for_a_killed_process_goes_on(store_path: Path) -> None:
+    """The lock of the dead is passed on, what it had pending is gone."""
+    with ImageStore.open(store_path) as store:
+        for number in range(3):
+            with started(HOLDER, store_path) as holder:
+                writer = threading.Thread(target=store.create, args=(config(str(number)),))
+                writer.start()
+                writer.join(timeout=0.1)
+                assert writer.is_alive()
+                assert len(store) == number
+                holder.send_signal(signal.SIGKILL)
+                writer.join(timeout=20)
+                assert not writer.is_alive()
+        assert sorted(store) == sorted(id_of(config(str(number))) for number in range(3))
+        assert list(store.verify()) == []
+
+
+def test_readers_do_not_wait_for_writers(store_path: Path) -> None:
+    """Neither the present nor the past nor a copy needs the writer's lock."""
+    with ImageStore.open(store_path) as store:
+        image_id = store.create(config("a"))
+        with started(HOLDER, store_path):
+            assert store.get(image_id).comment == "a"
+            assert list(store.as_of(position=1)) == [image_id]
+            assert len(list(store.records())) == 1
+            assert list(store.verify()) == []
+            store.backup(store_path.with_name("copy"))
+            assert (len(store), store.position) == (1, 1)
+
+
+def test_a_store_is_opened_for_reading_while_another_process_writes(store_path: Path) -> None:
+    """Opening for reading waits for nobody, and what is pending is not seen."""
+    with ImageStore.open(store_path) as store:
+        store.create(config("a"))
+    with started(HOLDER, store_path), ImageStore.open(store_path, read_only=True) as store:
+        assert len(store) == 1
+
+
+def test_closing_while_a_writer_waits_for_another_process_ends_both_cleanly(
+    store_path: Path,
+) -> None:
+    """The writer is told that the store is closed, or has written; nobody hangs."""
+    with ImageStore.open(store_path) as store:
+        store.create(config("a"))
+    script = """
+store = ImageStore.open(path)
+ended = []
+writer = threading.Thread(target=lambda: ended.append(outcome(lambda: store.create(config("b")))))
+writer.start()
+wait_until(lambda: store._environment._active)
+time.sleep(0.05)
+closer = threading.Thread(target=store.close)
+closer.start()
+wait_until(lambda: store._environment._env is None)
+say("closing")
+writer.join()
+closer.join()
+with ImageStore.open(path) as store:
+    there = len(store)
+    say(ended[0] == "StoreClosedError" if there == 1 else ended[0].startswith("sha256:"))
+    store.create(config("c"))
+    say(len(list(store.verify())))
+"""
+    with started(HOLDER, store_path) as holder, started(script, store_path) as process:
+        holder.send_signal(signal.SIGKILL)
+        said, _ = process.communicate(timeout=30)
+    assert said.splitlines() == ["True", "0"]
+
+
+def test_closing_while_another_thread_is_in_a_transaction_waits_for_it(store_path: Path) -> None:
+    """What its block has done is committed, or it is told; in no case both."""
+    said = run(
+        "from eventstore import snapshots\n"
+        "snapshots.INTERVAL_MIN = 2\n"
+        "store = ImageStore.open(path)\n"
+        "def change():\n"
+        "    with store.transaction():\n"
+        "        for number in range(5):\n            store.create(config(number))\n"
+        "        closer.start()\n"
+        "        wait_until(lambda: store._environment._env is None)\n"
+        "    return 5\n"
+        "closer = threading.Thread(target=store.close)\n"
+        "found = outcome(change)\n"
+        "closer.join()\n"
+        "with ImageStore.open(path) as store:\n"
+        "    say(found if found == 'StoreClosedError' else 'committed', len(store))\n",
+        store_path,
+    )
+    assert said in (["committed 5"], ["StoreClosedError 0"])
+
+
+def test_two_threads_that_open_at_once_get_one_store_and_one_refusal(store_path: Path) -> None:
+    """Never two: LMDB must not open a file twice in a process."""
+    said = run(
+        "for number in range(100):\n"
+        "    gate, found = threading.Barrier(2), []\n"
+        "    def work():\n"
+        "        gate.wait()\n"
+        "        found.append(outcome(lambda: ImageStore.open(path)))\n"
+        "    threads = [threading.Thread(target=work) for _ in range(2)]\n"
+        "    for thread in threads: thread.start()\n"
+        "    for thread in threads: thread.join()\n"
+        "    opened = [one for one in found if isinstance(one, ImageStore)]\n"
+        "    assert len(opened) == 1 and 'StoreInUseError' in found, found\n"
+        "    opened[0].close()\n"
+        "say('done')\n",
+        store_path,
+    )
+    assert said == ["done"]
+
+
+def test_a_close_that_has_returned_allows_the_next_open_in_every_thread(store_path: Path) -> None:
+    """Also for the second of two that close at once."""
+    said = run(
+        "for number in range(30):\n"
+        "    store = ImageStore.open(path)\n"
+        "    inside, found = threading.Event(), []\n"
+        "    def hold():\n"
+        "        with store.transaction():\n"
+        "            inside.set()\n"
+        "            time.sleep(0.02)\n"
+        "    holder = threading.Thread(target=hold)\n"
+        "    holder.start()\n"
+        "    inside.wait()\n"
+        "    def close():\n"
+        "        store.close()\n"
+        "        found.append(store._environment._active)\n"
+        "    closers = [threading.Thread(target=close) for _ in range(2)]\n"
+        "    for closer in closers: closer.start()\n"
+        "    for closer in closers: closer.join()\n"
+        "    holder.join()\n"
+        "    assert found == [0, 0], found\n"
+        "    with ImageStore.open(path) as store: pass\n"
+        "say('done')\n",
+        store_path,
+    )
+    assert said == ["done"]
