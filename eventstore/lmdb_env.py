@@ -25,6 +25,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import lmdb
 
@@ -47,6 +48,21 @@ _T = TypeVar("_T")
 
 _open_lock = threading.Lock()
 _open_directories: dict[tuple[int, int], int] = {}
+_environments: WeakSet[Environment] = WeakSet()
+_inherited: list[object] = []
+
+
+def _forget_locks() -> None:
+    """Let a child of `fork` meet no lock of a thread that it does not have."""
+    global _open_lock  # noqa: PLW0603 (a lock that was held at the fork is held for ever)
+    _open_lock = threading.Lock()
+    for environment in _environments:
+        environment._gate = threading.Condition()
+        # LMDB opens a path once a process; letting go here allows the child to open its own.
+        environment._env = None
+
+
+os.register_at_fork(after_in_child=_forget_locks)
 
 
 class Transaction:
@@ -164,6 +180,7 @@ class Environment:
         self._gate = threading.Condition()
         self._active = 0
         self._growing = False
+        self._closed = False
         self._pid = os.getpid()
         self._env: Any = None
         self._prepare(create and not read_only)
@@ -175,6 +192,7 @@ class Environment:
         except BaseException:
             self._unregister()
             raise
+        _environments.add(self)
 
     def _prepare(self, create: bool) -> None:
         try:
@@ -231,15 +249,19 @@ class Environment:
 
     def close(self) -> None:
         """Close the environment; closing twice is no error."""
+        if os.getpid() != self._pid:
+            return  # what was inherited is the parent's to close
         with self._gate:
             env, self._env = self._env, None
+            # A second close returns when the first has ended, so that an open may follow it.
+            while self._active or (env is None and not self._closed):
+                self._gate.wait()
             if env is None:
                 return
-            while self._active:
-                self._gate.wait()
-        if os.getpid() == self._pid:
             env.close()
-        self._unregister()
+            self._unregister()
+            self._closed = True
+            self._gate.notify_all()
 
     @contextmanager
     def read(self) -> Generator[Transaction]:
@@ -435,6 +457,7 @@ class WriteSession:
         Raises:
             StoreFullError: there was no room; nothing was changed.
         """
+        self._leave_to_parent()
         with self._environment._translated():
             try:
                 self._txn.commit()
@@ -443,13 +466,19 @@ class WriteSession:
 
     def abort(self) -> None:
         """Give everything up; does nothing after `commit`."""
-        if self._txn is None:
+        if self._txn is None or os.getpid() != self._environment._pid:
             return
         with self._environment._translated():
             try:
                 self._txn.abort()
             finally:
                 self._end()
+
+    def _leave_to_parent(self) -> None:
+        """Refuse to end a transaction that a parent process began, also when it is collected."""
+        if os.getpid() != self._environment._pid:
+            _inherited.append(self._txn)
+            self._environment._check_usable()
 
     def _end(self) -> None:
         if self._txn is not None:

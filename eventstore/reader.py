@@ -15,6 +15,7 @@ from datetime import datetime
 from itertools import islice
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
 from eventstore import (
     clock,
@@ -31,7 +32,12 @@ from eventstore import (
 )
 from eventstore.backup import copy_environment
 from eventstore.batch import Batch
-from eventstore.errors import CorruptionError, ImageNotFoundError, StoreUsageError
+from eventstore.errors import (
+    CorruptionError,
+    ImageNotFoundError,
+    StoreClosedError,
+    StoreUsageError,
+)
 from eventstore.events import Created, Record
 from eventstore.image import Image
 from eventstore.layers import LayerStore
@@ -39,6 +45,15 @@ from eventstore.lmdb_env import Environment
 from eventstore.view import ImageMap, ImageView
 
 FOLLOW_INTERVAL_SECONDS = 0.05
+_readers: WeakSet[StoreReader] = WeakSet()
+
+
+def _forget_all_locks() -> None:
+    for reader in _readers:
+        reader._forget_locks()
+
+
+os.register_at_fork(after_in_child=_forget_all_locks)
 
 
 class StoreReader:
@@ -65,9 +80,22 @@ class StoreReader:
             position = log.last_position(txn)
         self._live = replay.view_at(environment, position, self._read_config)
         self._retained.restore(self._live)
+        _readers.add(self)
+
+    def _forget_locks(self) -> None:
+        """Let a child of `fork` meet no lock and no transaction of the parent's threads."""
+        self._lock = threading.RLock()
+        self._appended = threading.Condition()
+        self._owner = self._batch = None
 
     def close(self) -> None:
-        """Close the store; closing twice is no error."""
+        """Close the store, once what is under way has ended; closing twice is no error.
+
+        Raises:
+            StoreUsageError: this thread is in a transaction.
+        """
+        if self._owner == threading.get_ident():
+            raise StoreUsageError("end the transaction of this thread before closing the store")
         self._environment.close()
         with self._appended:
             self._appended.notify_all()
@@ -285,7 +313,7 @@ class StoreReader:
         through: int | None = None,
         reverse: bool = False,
     ) -> Iterator[Record]:
-        """Iterate over records in (after, through], of one image or of all.
+        """Iterate over committed records in (after, through], of one image or of all.
 
         The records of one image, deleted ones too, cost time in proportion to their number.
 
@@ -298,7 +326,7 @@ class StoreReader:
         Raises:
             ImageNotFoundError: the image was never there.
         """
-        last = self.position
+        last = self._committed()
         through = last if through is None else min(through, last)
         after = max(after, 0)
         if image_id is None:
@@ -308,6 +336,12 @@ class StoreReader:
         if not head:
             raise ImageNotFoundError(image_id)
         return log.stream(self._environment, image, head, after, through, reverse=reverse)
+
+    def _committed(self) -> int:
+        """Return the position of the newest commit, also in a transaction with pending records."""
+        with self._lock:
+            self._catch_up()
+            return self._live.position
 
     def _head(self, image: bytes) -> int:
         """Return the position of the last record of an image, 0 if it was never there."""
@@ -349,7 +383,7 @@ class StoreReader:
         if isinstance(moment, ImageView):
             return moment
         if moment is None:
-            return self.as_of(position=self.position)
+            return self.as_of(position=self._committed())
         if isinstance(moment, datetime):
             return self.as_of(time=moment)
         return self.as_of(position=moment)
@@ -362,19 +396,19 @@ class StoreReader:
         Args:
             after: start behind this position; None starts at the present one.
         """
-        position = self.position if after is None else after
+        position = self._committed() if after is None else after
         return self._follow(position)
 
     def _follow(self, position: int) -> Iterator[Record]:
         while True:
             try:
-                last = self.position
+                last = self._committed()
                 if last > position:
                     for record in log.read(self._environment, position, last):
                         position = record.position
                         yield record
                     continue
-            except StoreUsageError:
+            except StoreClosedError:
                 return
             with self._appended:
                 self._appended.wait(FOLLOW_INTERVAL_SECONDS)

@@ -21,6 +21,7 @@ from eventstore import clock, decide, digest, host, log, replay, snapshots
 from eventstore.batch import Batch
 from eventstore.errors import (
     EventStoreError,
+    StoreClosedError,
     StoreFullError,
     StoreUsageError,
 )
@@ -68,6 +69,10 @@ class ImageStore(StoreReader):
         self._now = now
         self._writing = threading.Lock()
         self._snapshot_at = self._newest_snapshot()
+
+    def _forget_locks(self) -> None:
+        super()._forget_locks()
+        self._writing = threading.Lock()
 
     @classmethod
     def open(
@@ -352,6 +357,16 @@ class ImageStore(StoreReader):
         return snapshots.SnapshotInfo(view.position, view.time_ns, len(view))
 
     def _snapshot_by_policy(self) -> None:
+        """Take a snapshot if one is due; whatever goes wrong, what was appended is on disk."""
+        try:
+            self._snapshot_if_due()
+        except StoreClosedError:
+            return
+        except EventStoreError as error:
+            # A cache that could not be written must not say no.
+            logger.warning("%s: no snapshot taken: %s", self.path, error)
+
+    def _snapshot_if_due(self) -> None:
         with self._lock:
             gap = self._live.position - self._snapshot_at
             limit = snapshots.interval(len(self._live))
@@ -363,14 +378,10 @@ class ImageStore(StoreReader):
                 return
             view, start = self._live.freeze(), self._snapshot_at
             self._snapshot_at = view.position
-        try:
-            if gap > 2 * limit:
-                replay.fill_snapshots(self._environment, start, view.position)
-            snapshots.put(self._environment, view)
-            snapshots.prune(self._environment)
-        except EventStoreError as error:
-            # What was appended is on disk; a cache that could not be written must not say no.
-            logger.warning("%s: no snapshot taken: %s", self.path, error)
+        if gap > 2 * limit:
+            replay.fill_snapshots(self._environment, start, view.position)
+        snapshots.put(self._environment, view)
+        snapshots.prune(self._environment)
 
     def _newest_snapshot(self) -> int:
         with self._environment.read() as txn:

@@ -15,7 +15,7 @@ FORK = """
 def fork(work):
     child = os.fork()
     if child == 0:
-        faulthandler.dump_traceback_later(10, exit=True)
+        signal.alarm(8)
         try:
             work()
         finally:
@@ -79,7 +79,7 @@ def test_a_child_that_leaves_the_parents_transaction_commits_nothing(store_path:
 def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have(
     store_path: Path, call: str
 ) -> None:
-    """Another thread was in a transaction when the process forked; its locks are not the child's."""
+    """The locks of a thread in a transaction at the fork are not the child's."""
     said = run(
         FORK + "inside, leave = threading.Event(), threading.Event()\n"
         "def hold():\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eventstore import ImageStore
 from making import config, id_of
-from store.children import run, started
+from store.children import run, speaking
 
 HOLDER = """
 with ImageStore.open(path, actor="holder") as store, store.transaction():
@@ -22,7 +22,7 @@ def test_a_writer_that_waits_for_a_killed_process_goes_on(store_path: Path) -> N
     """The lock of the dead is passed on, what it had pending is gone."""
     with ImageStore.open(store_path) as store:
         for number in range(3):
-            with started(HOLDER, store_path) as holder:
+            with speaking(HOLDER, store_path) as holder:
                 writer = threading.Thread(target=store.create, args=(config(str(number)),))
                 writer.start()
                 writer.join(timeout=0.1)
@@ -39,7 +39,7 @@ def test_readers_do_not_wait_for_writers(store_path: Path) -> None:
     """Neither the present nor the past nor a copy needs the writer's lock."""
     with ImageStore.open(store_path) as store:
         image_id = store.create(config("a"))
-        with started(HOLDER, store_path):
+        with speaking(HOLDER, store_path):
             assert store.get(image_id).comment == "a"
             assert list(store.as_of(position=1)) == [image_id]
             assert len(list(store.records())) == 1
@@ -52,7 +52,7 @@ def test_a_store_is_opened_for_reading_while_another_process_writes(store_path: 
     """Opening for reading waits for nobody, and what is pending is not seen."""
     with ImageStore.open(store_path) as store:
         store.create(config("a"))
-    with started(HOLDER, store_path), ImageStore.open(store_path, read_only=True) as store:
+    with speaking(HOLDER, store_path), ImageStore.open(store_path, read_only=True) as store:
         assert len(store) == 1
 
 
@@ -81,7 +81,7 @@ with ImageStore.open(path) as store:
     store.create(config("c"))
     say(len(list(store.verify())))
 """
-    with started(HOLDER, store_path) as holder, started(script, store_path) as process:
+    with speaking(HOLDER, store_path) as holder, speaking(script, store_path) as process:
         holder.send_signal(signal.SIGKILL)
         said, _ = process.communicate(timeout=30)
     assert said.splitlines() == ["True", "0"]
