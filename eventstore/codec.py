@@ -32,6 +32,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
+from eventstore.digest import DIGEST_SIZE
 from eventstore.errors import CorruptionError, UnknownFormatError
 from eventstore.events import (
     Created,
@@ -136,9 +137,17 @@ def decode_envelope(position: int, raw: bytes) -> Envelope:
     if len(raw) <= CHECKSUM_SIZE or crc32(payload, crc32(position_key(position))) != checksum:
         raise CorruptionError(f"record {position}: checksum does not match", position=position)
     try:
-        return _decoder.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        envelope = _decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _explain(position, payload, error) from error
+    event = envelope.event
+    if len(event.digest) != DIGEST_SIZE or (
+        isinstance(event, ParentSet)
+        and event.parent is not None
+        and len(event.parent) != DIGEST_SIZE
+    ):
+        raise CorruptionError(f"record {position} names no digest", position=position)
+    return envelope
 
 
 def upcast(event: _Stored, time_ns: int) -> Event:
@@ -153,7 +162,7 @@ def _explain(position: int, payload: bytes, error: Exception) -> CorruptionError
     try:
         value: Any = msgspec.msgpack.decode(payload)
         tag = value[5][0]
-    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         tag = None
     if isinstance(tag, int) and tag not in TAGS:
         return UnknownFormatError(

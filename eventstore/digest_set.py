@@ -112,6 +112,8 @@ class DigestSet:
 
 def bounds(term: str) -> tuple[bytes, bytes] | None:
     """Return the least and the greatest digest that a term can name, None if it can name none."""
+    if not isinstance(term, str):
+        return None
     if term == digest.PREFIX:
         return None  # to Docker the prefix alone is neither a digest nor the start of one
     digits = term.removeprefix(digest.PREFIX)
