@@ -64,6 +64,9 @@ def instant_of(when: str) -> datetime:
     try:
         return found.astimezone(UTC)
     except (OverflowError, ValueError) as error:
+        if found.tzinfo is None:
+            # At the ends of the calendar no zone can be told; there it makes no difference.
+            return found.replace(tzinfo=UTC)
         raise click.UsageError(f"{when!r} is out of range: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """Run short scripts in processes of their own: for forks, kills and whatever could hang.
 
 A script has `path` (its first argument), `config(name)`, `say(…)`, `outcome(call)` and
-`wait_until(condition)`. One that hangs, or whose children do, is ended after 20 s, and what it
+`wait_until(condition)`. One that hangs, or whose children do, is ended after 15 s, and what it
 forked with it; its stacks go to stderr.
 """
 
@@ -21,7 +21,7 @@ PREAMBLE = """
 import faulthandler, logging, os, signal, subprocess, sys, threading, time
 from eventstore import *
 faulthandler.register(signal.SIGALRM, chain=True)
-signal.alarm(20)
+signal.alarm(15)
 logging.getLogger("eventstore").addHandler(logging.NullHandler())
 path = sys.argv[1]
 def config(name):
@@ -54,7 +54,15 @@ def started(
         before: a command that runs the script, in place of running it directly.
     """
     process = subprocess.Popen(
-        [*before, sys.executable, "-P", "-c", PREAMBLE + script, *map(str, arguments)],
+        [
+            *before,
+            sys.executable,
+            "-Wignore::DeprecationWarning",
+            "-P",
+            "-c",
+            PREAMBLE + script,
+            *map(str, arguments),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -75,7 +83,8 @@ def speaking(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]
     """Do as `started`, and wait until the script has said its first line."""
     with started(script, *arguments) as process:
         assert process.stdout is not None
-        assert process.stdout.readline()
+        if not process.stdout.readline():
+            raise AssertionError(process.communicate()[1])
         yield process
 
 
