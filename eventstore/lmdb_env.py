@@ -345,7 +345,10 @@ class Environment:
 
     def _nearly_full(self) -> bool:
         """Tell whether the map has less than a quarter left, and may grow."""
-        info = self._env.info()
+        env = self._env
+        if env is None:
+            return False  # it is being closed, and waits for the transaction that has just begun
+        info = env.info()
         size = int(info["map_size"])
         may_grow = self._map_size_max is None or size < self._map_size_max
         return may_grow and int(info["last_pgno"]) * self._page_size > size // 4 * 3
