@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from eventstore.errors import StoreIOError, StoreUsageError
+from eventstore import store_files
+from eventstore.errors import EventStoreError, StoreUsageError, refused
 from eventstore.lmdb_env import Environment
 
 
@@ -29,30 +30,22 @@ def copy_environment(environment: Environment, destination: str | os.PathLike[st
     try:
         if os.path.lexists(target):
             raise StoreUsageError(f"{target} exists already: a backup overwrites nothing")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        store_files.make_directories(target.parent)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
             environment.copy(partial)
             (partial / "data.mdb").chmod(0o600)
             for path in (partial / "data.mdb", partial):
-                _sync(path)
+                store_files.sync(path)
             partial.rename(target)
-            _sync(target.parent)
+            store_files.sync_names(target.parent)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+    except EventStoreError:
+        raise
     except ValueError as error:
         raise StoreUsageError(f"{str(target)!r} is no path: {error}") from error
     except OSError as error:
-        if isinstance(error, StoreIOError) or not error.errno:
-            raise
-        raise StoreIOError(str(target), error.strerror or str(error)) from error
+        raise refused(str(target), error) from error
     return target
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

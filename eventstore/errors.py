@@ -8,7 +8,10 @@ never only in the text. Exceptions of the libraries underneath are kept as `__ca
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class EventStoreError(Exception):
@@ -152,6 +155,19 @@ class StoreIOError(EventStoreError, OSError):
     def __init__(self, path: str, message: str) -> None:
         self.path = path
         super().__init__(f"{path}: {message}")
+
+
+def refused(path: str, error: OSError) -> StoreFullError | StoreIOError:
+    """Return the error that tells a full disk from everything else that goes wrong with files.
+
+    Args:
+        path: what could not be read or written.
+        error: what the operating system said.
+    """
+    said = error.strerror or str(error)
+    if error.errno in NO_ROOM:
+        return StoreFullError(f"{path}: {said}", path=path)
+    return StoreIOError(path, said)
 
 
 class CorruptionError(EventStoreError):

@@ -9,16 +9,17 @@ LMDB's 0.9 format. Its databases and their keys::
     snapshots   position, 8 bytes; chunk, 4 bytes   view rows, see snapshots
     tombstones  digest, 32 bytes                    position, 8 bytes: last record of a gone image
 
-What is guaranteed: when `write` returns, what was put is on disk (`sync` and `metasync` are passed
-explicitly); when it raises, nothing was changed. A read sees one commit, and no read transaction
-outlives its `with` block, for a long one keeps LMDB from reusing pages. The map is reserved large
-and sparse once; a writer grows it when it is full, with no other transaction of this process open.
-No exception of `lmdb` leaves this module untranslated.
+The data file appears whole, with its databases and what the store says of itself, or not at all; no
+other LMDB file is ever taken over. When `write` returns, what was put is on disk (`sync` and
+`metasync` are passed explicitly); when it raises, nothing was changed. A read sees one commit, and
+no read transaction outlives its `with` block, for a long one keeps LMDB from reusing pages. The map
+is reserved large and sparse once; a writer grows it when it is full, with no other transaction of
+this process open. After a failed write that LMDB itself does not survive, the files are opened
+again. No exception of `lmdb` leaves this module untranslated.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -29,7 +30,9 @@ from weakref import WeakSet
 
 import lmdb
 
+from eventstore import store_files
 from eventstore.errors import (
+    NO_ROOM,
     CorruptionError,
     EventStoreError,
     StoreClosedError,
@@ -38,12 +41,14 @@ from eventstore.errors import (
     StoreInUseError,
     StoreIOError,
     StoreReadOnlyError,
-    StoreUsageError,
+    UnknownFormatError,
+    refused,
 )
 
 DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
 MAP_SIZE = 1 << 36
 READERS_MAX = 1024
+_LOCK_FILE_SIZE = READERS_MAX * 64 + 128  # what LMDB makes for so many readers
 _T = TypeVar("_T")
 
 _open_lock = threading.Lock()
@@ -154,25 +159,27 @@ class Environment:
         self,
         path: str | os.PathLike[str],
         *,
+        initialise: Callable[[Transaction], None] | None = None,
         read_only: bool = False,
-        create: bool = True,
         map_size: int = MAP_SIZE,
         map_size_max: int | None = None,
     ) -> None:
         """Open the environment in the directory `path`.
 
         Args:
-            path: the directory; made, mode 0700, if `create` allows it.
-            read_only: never write.
-            create: make the directory and the databases if they are missing.
+            path: the directory; made, mode 0700, if there is an `initialise`.
+            initialise: writes what a new store says of itself; None makes no store.
+            read_only: never write, and make no store.
             map_size: bytes of address space to reserve.
             map_size_max: bytes that the map may grow to, None for no limit.
 
         Raises:
-            StoreUsageError: nothing is there and `create` is off, or it is no directory.
+            StoreUsageError: nothing is there and none may be made, it is no directory, or it lies
+                on a file system of the network.
             StoreInUseError: it is open in this process already.
             StoreIOError: the operating system refuses.
-            CorruptionError: it is no LMDB file.
+            StoreFullError: there is no room to make it.
+            CorruptionError: it is no file of LMDB's, or of another program.
         """
         self.path = Path(path)
         self.read_only = read_only
@@ -183,33 +190,38 @@ class Environment:
         self._closed = False
         self._pid = os.getpid()
         self._env: Any = None
-        self._prepare(create and not read_only)
+        store_files.prepare(self.path, create=initialise is not None and not read_only)
+        if initialise is not None and not read_only:
+            self._make(initialise)
         self._register()
         try:
-            with self._translated():
-                self._env, self._handles = self._open(map_size)
-                self._page_size = int(self._env.stat()["psize"])
+            self._connect(map_size)
         except BaseException:
             self._unregister()
             raise
         _environments.add(self)
 
-    def _prepare(self, create: bool) -> None:
-        try:
-            if self.path.exists() and not self.path.is_dir():
-                raise StoreUsageError(f"{self.path} is not a directory, so it is no store")
-            if create:
-                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            elif not (self.path / "data.mdb").exists():
-                raise StoreUsageError(f"there is no store at {self.path}")
-        except ValueError as error:
-            raise StoreUsageError(f"{str(self.path)!r} is no path: {error}") from error
-        except OSError as error:
-            raise StoreIOError(str(self.path), error.strerror or str(error)) from error
+    def _make(self, initialise: Callable[[Transaction], None]) -> None:
+        """Make the data file under another name, and give it its own when it is whole."""
+        if self.path.joinpath(store_files.DATA).exists():
+            return
+        unfinished = self.path / store_files.UNFINISHED
+        with store_files.locked(self.path), self._translated():
+            if self.path.joinpath(store_files.DATA).exists():
+                return
+            unfinished.unlink(missing_ok=True)
+            env = lmdb.open(
+                str(unfinished), subdir=False, lock=False, mode=0o600, max_dbs=len(DATABASES)
+            )
+            with env, env.begin(write=True) as txn:
+                handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
+                initialise(Transaction(self.path, txn, handles))
+            store_files.publish(self.path)
 
     def _register(self) -> None:
         """Note that the directory is open: LMDB must not open a file twice in one process."""
-        found = self.path.stat()
+        with self._translated():
+            found = self.path.joinpath(store_files.DATA).stat()
         self._identity = (found.st_dev, found.st_ino)
         with _open_lock:
             if _open_directories.get(self._identity) == self._pid:
@@ -223,29 +235,38 @@ class Environment:
         with _open_lock:
             _open_directories.pop(self._identity, None)
 
-    def _open(self, map_size: int) -> tuple[Any, dict[str, Any]]:
-        env = lmdb.open(
-            str(self.path),
-            map_size=map_size,
-            readonly=self.read_only,
-            create=not self.read_only,
-            mode=0o600,
-            metasync=True,
-            sync=True,
-            writemap=False,
-            max_dbs=len(DATABASES) + 8,
-            max_readers=READERS_MAX,
-        )
-        try:
-            env.reader_check()
-            if self.read_only:
-                return env, {name: env.open_db(name.encode(), create=False) for name in DATABASES}
-            with env.begin(write=True) as txn:
-                handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
-            return env, handles
-        except BaseException:
-            env.close()
-            raise
+    def _connect(self, map_size: int) -> None:
+        """Let LMDB open the files; close them again if they are not a store's."""
+        if not self.read_only:
+            store_files.fill_lock_file(self.path, _LOCK_FILE_SIZE)
+        with self._translated():
+            env = lmdb.open(
+                str(self.path),
+                map_size=map_size,
+                readonly=self.read_only,
+                create=False,
+                mode=0o600,
+                metasync=True,
+                sync=True,
+                writemap=False,
+                max_dbs=len(DATABASES) + 8,
+                max_readers=READERS_MAX,
+            )
+            try:
+                env.reader_check()
+                self._handles = {
+                    name: env.open_db(name.encode(), create=False) for name in DATABASES
+                }
+            except lmdb.NotFoundError as error:
+                env.close()
+                raise UnknownFormatError(
+                    f"{self.path} holds an LMDB file of another program", found=None, supported=()
+                ) from error
+            except BaseException:
+                env.close()
+                raise
+            self._env = env
+            self._page_size = int(env.stat()["psize"])
 
     def close(self) -> None:
         """Close the environment; closing twice is no error."""
@@ -287,11 +308,34 @@ class Environment:
                 return env.begin(write=write)
             except lmdb.MapResizedError:
                 self._leave()
+                with self._alone():
+                    self._env.set_mapsize(0)
+            except lmdb.PanicError:
+                # A write failed in a way after which LMDB trusts its memory no more.
+                self._leave()
+                self._reconnect(env)
+            except lmdb.ReadersFullError:
+                self._leave()
+                if not env.reader_check():
+                    raise
             except BaseException:
                 self._leave()
                 raise
-            with self._alone():
-                self._env.set_mapsize(0)
+
+    def _reconnect(self, broken: Any) -> None:
+        """Open the files again in place of an environment that LMDB has given up."""
+        with self._alone():
+            if self._env is not broken:
+                return  # another thread was faster
+            self._env = None
+            map_size = int(broken.info()["map_size"])
+            broken.close()
+            try:
+                self._connect(map_size)
+            except BaseException:
+                self._unregister()
+                self._closed = True
+                raise
 
     def commit_number(self) -> int:
         """Return the number of the newest commit, of whichever process."""
@@ -495,16 +539,20 @@ class MapFullError(StoreFullError):
 
 def _ours(path: Path, error: Exception) -> EventStoreError:
     """Return the error of ours that says what one of LMDB or of the operating system means."""
-    text = f"{path}: {getattr(error, 'strerror', None) or error}"
-    full = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), os.strerror(errno.EFBIG))
+    if isinstance(error, OSError):
+        return refused(str(path), error)
     if isinstance(error, lmdb.MapFullError):
         return MapFullError(f"{path}: the map is full")
     if isinstance(error, lmdb.NotFoundError | lmdb.InvalidError | lmdb.VersionMismatchError):
         return CorruptionError(f"{path} is no store of ours: {error}")
-    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError):
-        return CorruptionError(text)
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
+        return CorruptionError(f"{path}: {error}")
     if isinstance(error, lmdb.ReadonlyError):
-        return StoreReadOnlyError(text)
-    if any(reason in text for reason in full):
-        return StoreFullError(text, path=str(path))
-    return StoreIOError(str(path), text.removeprefix(f"{path}: "))
+        return StoreReadOnlyError(f"{path}: {error}")
+    if isinstance(error, lmdb.ReadersFullError):
+        return StoreIOError(
+            str(path), f"all {READERS_MAX} readers' slots are taken: end one of the readers"
+        )
+    if any(os.strerror(number) in str(error) for number in NO_ROOM):
+        return StoreFullError(f"{path}: {error}", path=str(path))
+    return StoreIOError(str(path), str(error))

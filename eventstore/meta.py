@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -21,38 +22,29 @@ class Identity(Struct, frozen=True):
     created_ns: int
 
 
-def prepare(environment: Environment, now: Clock) -> Identity:
-    """Return the identity of a store, given to it now if it is new.
+def founding(now: Clock) -> Callable[[Transaction], None]:
+    """Return what writes the identity of a new store."""
+
+    def write(txn: Transaction) -> None:
+        txn.put(_DATABASE, b"format", str(FORMAT).encode())
+        txn.put(_DATABASE, b"store_id", str(uuid.uuid4()).encode())
+        txn.put(_DATABASE, b"created_ns", str(now()).encode())
+
+    return write
+
+
+def read(environment: Environment) -> Identity:
+    """Return the identity of a store.
 
     Raises:
-        UnknownFormatError: the format is not ours, or of a later version.
+        UnknownFormatError: the format is not ours, or of another version.
     """
     with environment.read() as txn:
-        identity = _read(environment, txn)
-    if identity is not None:
-        return identity
-    if environment.read_only:
-        raise UnknownFormatError(
-            f"{environment.path} holds no store", found=None, supported=(FORMAT,)
-        )
-
-    def work(txn: Transaction) -> Identity:
-        found = _read(environment, txn)
-        if found is not None:
-            return found
-        identity = Identity(str(uuid.uuid4()), now())
-        txn.put(_DATABASE, b"format", str(FORMAT).encode())
-        txn.put(_DATABASE, b"store_id", identity.store_id.encode())
-        txn.put(_DATABASE, b"created_ns", str(identity.created_ns).encode())
-        return identity
-
-    return environment.write(work)
+        return _read(environment, txn)
 
 
-def _read(environment: Environment, txn: Transaction) -> Identity | None:
+def _read(environment: Environment, txn: Transaction) -> Identity:
     found = txn.get(_DATABASE, b"format")
-    if found is None and txn.entries("log") == 0:
-        return None
     if found != str(FORMAT).encode():
         text = None if found is None else found.decode("ascii", "replace")
         raise UnknownFormatError(

@@ -65,7 +65,6 @@ class StoreReader:
         *,
         layers: LayerStore | None,
         operating_system: str,
-        now: clock.Clock,
     ) -> None:
         """Take over an open environment and fold its log."""
         self._environment = environment
@@ -73,7 +72,7 @@ class StoreReader:
         self._appended = threading.Condition()
         self._owner: int | None = None
         self._batch: Batch | None = None
-        self._identity = meta.prepare(environment, now)
+        self._identity = meta.read(environment)
         self._retained = retained.Retained(layers, operating_system, self._created_event)
         with environment.read() as txn:
             self._seen = txn.number

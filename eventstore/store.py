@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Self
 
-from eventstore import clock, decide, digest, host, log, replay, snapshots
+from eventstore import clock, decide, digest, host, log, meta, replay, snapshots
 from eventstore.batch import Batch
 from eventstore.errors import (
     EventStoreError,
@@ -64,7 +64,7 @@ class ImageStore(StoreReader):
         now: clock.Clock,
     ) -> None:
         """Take over an open environment; users call `open`."""
-        super().__init__(environment, layers=layers, operating_system=operating_system, now=now)
+        super().__init__(environment, layers=layers, operating_system=operating_system)
         self._actor = actor
         self._now = now
         self._writing = threading.Lock()
@@ -112,8 +112,8 @@ class ImageStore(StoreReader):
         who = host.default_actor() if actor is None else _checked_text("actor", actor)
         environment = Environment(
             path,
+            initialise=meta.founding(now) if create else None,
             read_only=read_only,
-            create=create,
             map_size=map_size,
             map_size_max=map_size_max,
         )

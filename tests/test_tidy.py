@@ -32,6 +32,7 @@ ORDER = [
     "decide",
     "diff",
     "codec",
+    "store_files",
     "lmdb_env",
     "configs",
     "log",

@@ -1,0 +1,203 @@
+"""Look after the files of a store before LMDB maps them, and make them durable by name.
+
+A store is a directory (mode 0700) that holds `data.mdb` and `lock.mdb` (mode 0600). LMDB trusts
+what it finds there, and some of what it could find would hang it, kill it or let it lose data.
+What is guaranteed here: a data file has its name only when it is whole and on disk, and the name is
+on disk too; what is no regular file is never opened; a file system of the network is refused,
+because other hosts see neither LMDB's locks nor its map; and no read of the lock file can meet a
+hole that a full disk cannot fill, which would end the process with a bus error.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from eventstore.errors import CorruptionError, EventStoreError, StoreUsageError, refused
+
+DATA, LOCK, UNFINISHED = "data.mdb", "lock.mdb", "data.mdb.new"
+NETWORK_FILE_SYSTEMS = re.compile(
+    "afs|beegfs|ceph|cifs|coda|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|smb3|smbfs"
+    "|fuse[.](cephfs|glusterfs|rclone|s3fs|sshfs)"
+)
+_MOUNTS = "/proc/self/mountinfo"
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(path: Path, *, create: bool) -> None:
+    """Make the directory of a store if that is asked for, and refuse what can be no store.
+
+    Args:
+        path: the directory.
+        create: make it, mode 0700, and those above it, if they are missing.
+
+    Raises:
+        StoreUsageError: nothing is there and `create` is off, it is no directory, it is no path,
+            or it lies on a file system of the network.
+        StoreIOError: the operating system refuses.
+        CorruptionError: the data file is empty, or no file.
+    """
+    with _translated(path):
+        if path.exists() and not path.is_dir():
+            raise StoreUsageError(f"{path} is not a directory, so it is no store")
+        if create:
+            _refuse_network(path)
+            make_directories(path, 0o700)
+        elif not path.joinpath(DATA).exists():
+            raise StoreUsageError(f"there is no store at {path}")
+        else:
+            _refuse_network(path)
+        for name in (DATA, LOCK):
+            _refuse_strange(path / name)
+
+
+def _refuse_strange(path: Path) -> None:
+    """Refuse what LMDB would wait for, or would take for a store that it may make."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise CorruptionError(f"{path} is no regular file, so it is no store's")
+    if path.name == DATA and not found.st_size:
+        raise CorruptionError(
+            f"{path} is empty: a store never leaves it so; fetch the backup, or remove the file"
+            " to begin a new store"
+        )
+
+
+def make_directories(path: Path, mode: int = 0o777) -> None:
+    """Make a directory and those above it; when this returns, their names are on disk."""
+    if path.is_dir():
+        return
+    make_directories(path.parent)
+    try:
+        path.mkdir(mode=mode)
+    except FileExistsError:
+        return
+    sync_names(path.parent)
+
+
+def file_system(path: Path) -> str:
+    """Return the type of the file system that a path lies on, `unknown` if nobody says.
+
+    Args:
+        path: a path, of which the last parts may not be there yet.
+    """
+    try:
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+            lines = mounts.read().splitlines()
+    except OSError:
+        return "unknown"
+    real = os.path.realpath(path)
+    best, kind = "", "unknown"
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        point = before.split()[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
+        if _is_below(real, point) and len(point) >= len(best):
+            best, kind = point, after.split()[0]
+    return kind
+
+
+def _is_below(path: str, point: str) -> bool:
+    return path == point or path.startswith(point.rstrip("/") + "/")
+
+
+def _refuse_network(path: Path) -> None:
+    kind = file_system(path)
+    if NETWORK_FILE_SYSTEMS.fullmatch(kind):
+        raise StoreUsageError(
+            f"{path} lies on a network file system ({kind}), where locks and shared memory do not"
+            " hold among hosts: keep the store on a local disk"
+        )
+    if kind == "overlay":
+        logger.info("%s lies on an overlay: it lasts as long as the container does", path)
+
+
+@contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Keep every other process that makes a store in this directory waiting.
+
+    Raises:
+        StoreIOError: the operating system refuses.
+    """
+    with _translated(path):
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def publish(path: Path) -> None:
+    """Give the finished data file its name; when this returns, both are on disk.
+
+    Raises:
+        StoreIOError: the operating system refuses.
+    """
+    with _translated(path):
+        sync(path / UNFINISHED)
+        path.joinpath(UNFINISHED).rename(path / DATA)
+        sync_names(path)
+        sync_names(path.parent)
+
+
+def fill_lock_file(path: Path, length: int) -> None:
+    """Give every byte of the lock file its place on disk; make the file if it is not there.
+
+    LMDB leaves it sparse, and maps it: a process that then marks its slot on a full disk is killed.
+    The length of a file that is there stays, for other processes have mapped it.
+
+    Args:
+        path: the store's directory.
+        length: bytes that a new file gets.
+
+    Raises:
+        StoreFullError: there is no room for it.
+    """
+    try:
+        handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return  # LMDB says better what is wrong, or does without on a medium that is read only
+    with _translated(path):
+        try:
+            found = os.fstat(handle)
+            if found.st_blocks * 512 < found.st_size or not found.st_size:
+                os.posix_fallocate(handle, 0, found.st_size or length)
+        finally:
+            os.close(handle)
+
+
+def sync(path: Path) -> None:
+    """Bring a file to disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_names(path: Path) -> None:
+    """Bring the names in a directory to disk, unless this user may not read it."""
+    with suppress(PermissionError):
+        sync(path)
+
+
+@contextmanager
+def _translated(path: Path) -> Generator[None]:
+    try:
+        yield
+    except EventStoreError:
+        raise
+    except ValueError as error:
+        raise StoreUsageError(f"{str(path)!r} is no path: {error}") from error
+    except OSError as error:
+        raise refused(str(path), error) from error
