@@ -253,6 +253,7 @@ class Environment:
                 max_readers=READERS_MAX,
             )
             try:
+                self._refuse_cut(env)
                 env.reader_check()
                 self._handles = {
                     name: env.open_db(name.encode(), create=False) for name in DATABASES
@@ -267,6 +268,16 @@ class Environment:
                 raise
             self._env = env
             self._page_size = int(env.stat()["psize"])
+
+    def _refuse_cut(self, env: Any) -> None:
+        """Refuse a file that ends before its last page: to read there would kill the process."""
+        info, page_size = env.info(), int(env.stat()["psize"])
+        needed = (int(info["last_pgno"]) + 1) * page_size
+        size = self.path.joinpath(store_files.DATA).stat().st_size
+        if size < needed:
+            raise CorruptionError(
+                f"{self.path} is cut short: its data has {size} bytes and needs {needed}"
+            )
 
     def close(self) -> None:
         """Close the environment; closing twice is no error."""

@@ -11,10 +11,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import histories
 import msgspec
-import runner
 
+import histories
+import runner
 from eventstore import ImageStore, snapshots
 from eventstore.snapshots import SnapshotInfo
 from eventstore.view import State
