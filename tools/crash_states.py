@@ -1,6 +1,6 @@
 """Build every state of the files that a power cut could leave, open each, and look for a loss.
 
-    crash_states.py [--budget N] [--seed N] [--workers N] [--weaken NAME]
+    crash_states.py [--budget N] [--seed N] [--workers N] [--weaken NAME] [--stop-at N]
 
 A workload is traced at the level of system calls (see `workload`, `system_calls`). The power is
 then cut after each operation. What had been synced by then is there; of the rest, anything may
@@ -20,21 +20,21 @@ import argparse
 import hashlib
 import json
 import multiprocessing
+import os
 import random
 import shutil
+import signal
 import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from eventstore import EventStoreError, ImageStore, replay
+from eventstore import ImageStore, replay
 from system_calls import Make, Operation, Remove, Rename, Resize, Said, Sync, Write, trace
 from workload import BACKUP, SOURCE, STORE, WEAKENINGS, config, view_digest
 
@@ -44,8 +44,7 @@ SOURCE_ARCHIVE = TOP / "tests" / "data" / "docker" / "crash-20.10.24-2.tar.gz"
 Change = Write | Resize
 NameChange = Make | Rename | Remove
 State = dict[str, bytes | None]
-GROUP, KILLED_MAX = 2_000, 10
-KILLED = "the process that opened it was killed"
+GROUP, SECONDS_MAX = 256, 60
 Choose = Callable[[Change], Change | None]
 
 
@@ -180,6 +179,8 @@ def varied(change: Change, *, unit: Change, kind: int) -> Change | None:
         return None
     at = kind // 2 * SECTOR
     if kind % 2:
+        if at >= len(change.data):
+            return None
         return Write(change.path, change.offset + at, change.data[at:], durable=False)
     return Write(change.path, change.offset, change.data[:at], durable=False)
 
@@ -244,8 +245,8 @@ def violation(state: State, root: str, expected: Expected) -> str | None:
             elif target.parent.exists():
                 target.write_bytes(content)
         return store_violation(folder, expected) or backup_violation(folder, expected)
-    except (EventStoreError, AssertionError) as error:
-        return f"{type(error).__name__}: {error}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".replace(str(folder), "…")
     finally:
         shutil.rmtree(folder)
 
@@ -338,6 +339,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--weaken", choices=sorted(WEAKENINGS), default=None)
+    parser.add_argument("--stop-at", type=int, default=10**9, help="end at so many violations")
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="crash-states-") as top:
@@ -360,38 +362,41 @@ def try_all(
 ) -> tuple[int, dict[str, int]]:
     """Try every state in other processes; return how many, and the violations with their counts."""
     tried, found = 0, dict[str, int]()
-    chance = random.Random(options.seed)
-    for group in grouped(cuts(operations, options.budget, chance), GROUP):
-        tried += len(group)
-        for text in group_violations(group, root, options.workers):
-            found[text] = found.get(text, 0) + 1
-        if found.get(KILLED, 0) > KILLED_MAX:
-            break
+    trials = cuts(operations, options.budget, random.Random(options.seed))
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(options.workers) as pool:
+        # A pool takes in all that it can get: a bounded number at a time keeps memory bounded.
+        while group := [(state, root, expected) for state, expected in islice(trials, GROUP)]:
+            for text in pool.imap_unordered(isolated_violation, group, chunksize=8):
+                tried += 1
+                if text is not None:
+                    found[text] = found.get(text, 0) + 1
+            if sum(found.values()) >= options.stop_at:
+                break
     return tried, found
 
 
-def grouped(states: Iterator[Trial], length: int) -> Iterator[list[Trial]]:
-    """Cut states into lists of a length, the last one shorter."""
-    while group := list(islice(states, length)):
-        yield group
+def isolated_violation(trial: tuple[State, str, Expected]) -> str | None:
+    """Look at a state in a process of its own, for LMDB may end the one that opens it.
 
-
-def group_violations(group: list[Trial], root: str, workers: int) -> Iterator[str]:
-    """Iterate over what is wrong with some states, also if one kills the process that opens it."""
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            found = [pool.submit(violation, state, root, expected) for state, expected in group]
-            texts = [future.result() for future in found]
-    except BrokenProcessPool:
-        if len(group) == 1:
-            yield KILLED
-            return
-        middle = len(group) // 2
-        for half in (group[:middle], group[middle:]):
-            yield from group_violations(half, root, workers)
-        return
-    yield from (text for text in texts if text is not None)
+    Args:
+        trial: the arguments of `violation`.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        signal.alarm(SECONDS_MAX)
+        os.write(writing, (violation(*trial) or "").encode()[:4096])
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answer:
+        text = answer.read().decode("utf-8", "replace")
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status < 0:
+        return f"the process that opened it was ended by {signal.Signals(-status).name}"
+    return text or None
 
 
 if __name__ == "__main__":
