@@ -1,0 +1,146 @@
+"""Run the long versions of all attacks for a given time, and say what was tried and what was found.
+
+    soaking.py SECONDS [--seed N] [--only NAME …] [--keep FOLDER]
+
+Each round runs every attack once, as a process of its own, with a seed that no earlier round had;
+rounds go on until the time is up, and the round that is under way then is ended. An attack that
+finds a violation does not stop the others: its whole output is kept, with the command that gives it
+again. The exit code is 1 if any attack found something, or ended in a way that is none of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parent
+SECONDS_MAX = 3_600
+_COUNT = re.compile(r"(\d+) ([a-z][a-z -]*[a-z])")
+
+
+@dataclass
+class Attack:
+    """One attack, and what it has tried and found so far.
+
+    Attributes:
+        name: as `--only` takes it.
+        arguments: of the command line; `{seed}` is replaced.
+        runs: how often it has run.
+        counts: the sums of the counts in its last lines.
+        failures: how many runs did not end with exit code 0.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    runs: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: int = 0
+
+    def command(self, seed: int) -> list[str]:
+        """Return the command line of one run."""
+        return [sys.executable, *(part.replace("{seed}", str(seed)) for part in self.arguments)]
+
+
+def attack(name: str, tool: str, options: str) -> Attack:
+    """Return the attack that runs a tool of this folder."""
+    return Attack(name, (str(TOOLS / tool), *shlex.split(options), "--seed", "{seed}"))
+
+
+def attacks() -> list[Attack]:
+    """Return all attacks, each with what takes a minute or two."""
+    return [
+        attack("crash-states", "crash_states.py", "--budget 300"),
+    ]
+
+
+def run_once(found: Attack, seed: int, seconds: float, keep: Path) -> None:
+    """Run an attack once, and add up what it says.
+
+    Args:
+        found: which one; its sums are moved on.
+        seed: of this run.
+        seconds: after these it is ended, without a verdict.
+        keep: the folder for the output of runs that find something.
+    """
+    command = found.command(seed)
+    print(f"{time.strftime('%H:%M:%S')} {found.name} --seed {seed}", end=" ", flush=True)
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # so that what the attack has started ends with it
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=max(1.0, min(seconds, SECONDS_MAX)))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            hung = seconds > SECONDS_MAX
+            found.failures += hung
+            print("hung" if hung else "the time is up")
+            return
+    found.runs += 1
+    last = output.strip().rpartition("\n")[2]
+    print(last, flush=True)
+    found.counts.update({name: int(number) for number, name in _COUNT.findall(last)})
+    if process.returncode:
+        found.failures += 1
+        keep.mkdir(parents=True, exist_ok=True)
+        log = keep / f"{found.name}-{seed}.log"
+        log.write_text(f"$ {shlex.join(command)}\n{output}", "utf-8")
+        print(f"  exit code {process.returncode}: see {log}", flush=True)
+
+
+def soak(chosen: Sequence[Attack], seconds: float, seed: int, keep: Path) -> None:
+    """Run attacks in turn until the time is up, each round with seeds of its own."""
+    end = time.monotonic() + seconds
+    chance = random.Random(seed)
+    while True:
+        for found in chosen:
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            run_once(found, chance.randrange(1, 2**31), left, keep)
+
+
+def main() -> int:
+    """Soak, and print a line an attack."""
+    known = attacks()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("seconds", type=float, nargs="?", default=None)
+    parser.add_argument("--seed", type=int, default=None, help="of the seeds; drawn if not given")
+    parser.add_argument("--only", action="append", choices=[found.name for found in known])
+    parser.add_argument("--keep", type=Path, default=Path("soak-findings"))
+    parser.add_argument("--list", action="store_true", help="print the commands and end")
+    options = parser.parse_args()
+    chosen = [found for found in known if options.only is None or found.name in options.only]
+    if options.list:
+        for found in chosen:
+            print(f"{found.name:<24}{shlex.join(found.command(1))}")
+        return 0
+    if options.seconds is None:
+        parser.error("for how many seconds?")
+    seed = int.from_bytes(os.urandom(4), "big") if options.seed is None else options.seed
+    print(f"seed {seed}, Python {sys.version.split()[0]}")
+    soak(chosen, options.seconds, seed, options.keep)
+    for found in chosen:
+        counts = ", ".join(f"{number} {name}" for name, number in found.counts.items())
+        print(f"{found.name:<24}{found.runs:>4} runs, {found.failures} failed: {counts}")
+    return 1 if any(found.failures for found in chosen) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
