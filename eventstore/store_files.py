@@ -19,7 +19,13 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from eventstore.errors import CorruptionError, EventStoreError, StoreUsageError, refused
+from eventstore.errors import (
+    CorruptionError,
+    EventStoreError,
+    StoreNotFoundError,
+    StoreUsageError,
+    refused,
+)
 
 DATA, LOCK, UNFINISHED = "data.mdb", "lock.mdb", "data.mdb.new"
 NETWORK_FILE_SYSTEMS = re.compile(
@@ -31,6 +37,25 @@ _MOUNTS = "/proc/self/mountinfo"
 logger = logging.getLogger(__name__)
 
 
+def located(path: str | os.PathLike[str]) -> Path:
+    """Return a path that means the same wherever the process goes.
+
+    Args:
+        path: as users give it; bytes are a path, too.
+
+    Raises:
+        StoreUsageError: it is empty.
+        StoreIOError: the folder that it counts from is gone.
+    """
+    text = os.fsdecode(path)
+    if not text:
+        raise StoreUsageError("an empty text is no path: say where the store is")
+    try:
+        return Path(text).absolute()
+    except OSError as error:
+        raise refused(text, error) from error
+
+
 def prepare(path: Path, *, create: bool) -> None:
     """Make the directory of a store if that is asked for, and refuse what can be no store.
 
@@ -39,8 +64,9 @@ def prepare(path: Path, *, create: bool) -> None:
         create: make it, mode 0700, and those above it, if they are missing.
 
     Raises:
-        StoreUsageError: nothing is there and `create` is off, it is no directory, it is no path,
-            or it lies on a file system of the network.
+        StoreNotFoundError: nothing is there and `create` is off.
+        StoreUsageError: it is no directory, it is no path, or it lies on a file system of the
+            network.
         StoreIOError: the operating system refuses.
         CorruptionError: the data file is empty, or no file.
     """
@@ -51,7 +77,7 @@ def prepare(path: Path, *, create: bool) -> None:
             _refuse_network(path)
             make_directories(path, 0o700)
         elif not path.joinpath(DATA).exists():
-            raise StoreUsageError(f"there is no store at {path}")
+            raise StoreNotFoundError(str(path))
         else:
             _refuse_network(path)
         for name in (DATA, LOCK):
