@@ -20,7 +20,9 @@ again. No exception of `lmdb` leaves this module untranslated.
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -49,6 +51,7 @@ DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
 MAP_SIZE = 1 << 36
 READERS_MAX = 1024
 _LOCK_FILE_SIZE = READERS_MAX * 64 + 128  # what LMDB makes for so many readers
+_ROOM_MIN = 1 << 16  # with less than this left, a write may be cut short
 _LMDB_MAJOR = 0  # not what a variable of the process says, nor what a file asks for
 _T = TypeVar("_T")
 
@@ -564,12 +567,29 @@ def _ours(path: Path, error: Exception) -> EventStoreError:
         return CorruptionError(f"{path} is no store of ours: {error}")
     if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
         return CorruptionError(f"{path}: {error}")
-    if isinstance(error, lmdb.ReadonlyError):
-        return StoreReadOnlyError(f"{path}: {error}")
+    if isinstance(error, lmdb.ReadonlyError):  # its name for every lack of permission
+        return StoreIOError(
+            str(path), "its files may not be opened: reading, too, needs to write to lock.mdb"
+        )
     if isinstance(error, lmdb.ReadersFullError):
         return StoreIOError(
             str(path), f"all {READERS_MAX} readers' slots are taken: end one of the readers"
         )
-    if any(os.strerror(number) in str(error) for number in NO_ROOM):
+    if any(os.strerror(number) in str(error) for number in NO_ROOM) or _cut_short(path, error):
         return StoreFullError(f"{path}: {error}", path=str(path))
     return StoreIOError(str(path), str(error))
+
+
+def _cut_short(path: Path, error: Exception) -> bool:
+    """Tell whether LMDB speaks of a write that had no room for its end: it calls that EIO."""
+    if os.strerror(errno.EIO) not in str(error):
+        return False
+    try:
+        disk, size = os.statvfs(path), path.joinpath(store_files.DATA).stat().st_size
+    except OSError:
+        return False
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room = disk.f_bavail * disk.f_frsize
+    if limit != resource.RLIM_INFINITY:
+        room = min(room, limit - size)
+    return room < _ROOM_MIN
