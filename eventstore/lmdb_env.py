@@ -232,6 +232,8 @@ class Environment:
         with self._translated():
             found = self.path.joinpath(store_files.DATA).stat()
         self._identity = (found.st_dev, found.st_ino)
+        self._data = str(self.path / store_files.DATA)
+        self._lock = str(self.path / store_files.LOCK)
         with _open_lock:
             if _open_directories.get(self._identity) == self._pid:
                 raise StoreInUseError(
@@ -268,14 +270,18 @@ class Environment:
                 self._handles = {
                     name: env.open_db(name.encode(), create=False) for name in DATABASES
                 }
-            except lmdb.NotFoundError as error:
+            except (lmdb.NotFoundError, lmdb.IncompatibleError) as error:
                 env.close()
                 raise UnknownFormatError(
-                    f"{self.path} holds an LMDB file of another program", found=None, supported=()
+                    f"{self.path} holds an LMDB file of another program; it was left as it is",
+                    found=None,
+                    supported=(),
                 ) from error
             except BaseException:
                 env.close()
                 raise
+            if not self.read_only:
+                self._lock_identity = _identity(self._lock)
             self._env = env
             self._page_size = int(env.stat()["psize"])
 
@@ -402,11 +408,33 @@ class Environment:
         if self.read_only:
             raise StoreReadOnlyError(f"{self.path} was opened for reading only")
         session = self._begin_session()
+        try:
+            self._refuse_lost()
+        except BaseException:
+            session.abort()
+            raise
         if self._nearly_full():
             session.abort()
             self.grow()
             session = self._begin_session()
         return session
+
+    def _refuse_lost(self) -> None:
+        """Refuse to write to files that have lost their names.
+
+        An event in a data file that nobody will open again is lost when it is acknowledged; and who
+        has another lock file does not wait for this process, so that one of two commits is lost.
+
+        Raises:
+            StoreIOError: a file was removed, moved or replaced since it was opened.
+        """
+        for path, opened in ((self._data, self._identity), (self._lock, self._lock_identity)):
+            if _identity(path) != opened:
+                raise StoreIOError(
+                    path,
+                    "it was removed, moved or replaced while it was open, so nothing is written:"
+                    " close the store, and open the one that is there now",
+                )
 
     def _nearly_full(self) -> bool:
         """Tell whether the map has less than a quarter left, and may grow."""
@@ -551,6 +579,15 @@ class WriteSession:
         if self._txn is not None:
             self._txn = None
             self._environment._leave()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from all others, None if there is none of that name."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino)
 
 
 class MapFullError(StoreFullError):

@@ -105,7 +105,7 @@ def _read(environment: Environment, txn: Transaction) -> Identity:
     if found != str(FORMAT).encode():
         text = None if found is None else _shown(found)
         raise UnknownFormatError(
-            f"{environment.path} is a store of format {text}; this version reads {FORMAT}",
+            f"{environment.path} is a store of format {text!r}; this version reads {FORMAT}",
             found=text,
             supported=(FORMAT,),
         )

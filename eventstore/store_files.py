@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import stat
+import struct
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from eventstore.errors import (
     EventStoreError,
     StoreNotFoundError,
     StoreUsageError,
+    UnknownFormatError,
     refused,
 )
 
@@ -32,6 +34,9 @@ NETWORK_FILE_SYSTEMS = re.compile(
     "afs|beegfs|ceph|cifs|coda|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|smb3|smbfs"
     "|fuse[.](cephfs|glusterfs|rclone|s3fs|sshfs)"
 )
+# The first page begins with its number and flags; then LMDB says that it is LMDB, and which.
+_MAGIC, _VERSION = struct.pack("=L", 0xBEEFC0DE), struct.pack("=L", 1)
+_MAGIC_OFFSET, _META_LENGTH = 16, 152
 _MOUNTS = "/proc/self/mountinfo"
 
 logger = logging.getLogger(__name__)
@@ -68,7 +73,8 @@ def prepare(path: Path, *, create: bool) -> None:
         StoreUsageError: it is no directory, it is no path, or it lies on a file system of the
             network.
         StoreIOError: the operating system refuses.
-        CorruptionError: the data file is empty, or no file.
+        CorruptionError: the data file is empty, no file, or none of LMDB's.
+        UnknownFormatError: it is of another version of LMDB.
     """
     with _translated(path):
         if path.exists() and not path.is_dir():
@@ -88,7 +94,12 @@ def _refuse_strange(path: Path) -> None:
     """Refuse what LMDB would wait for, or would take for a store that it may make."""
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            # To make a new file there would hide what a disk holds that is not mounted.
+            raise CorruptionError(
+                f"{path} is a link to what is not there: bring that back"
+            ) from error
         return
     if not stat.S_ISREG(found.st_mode):
         raise CorruptionError(f"{path} is no regular file, so it is no store's")
@@ -97,6 +108,24 @@ def _refuse_strange(path: Path) -> None:
             f"{path} is empty: a store never leaves it so; fetch the backup, or remove the file"
             " to begin a new store"
         )
+    if path.name == DATA:
+        _refuse_foreign(path)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse what is no file of LMDB 0.9 before LMDB puts a lock file beside it."""
+    with path.open("rb") as file:
+        start = file.read(_META_LENGTH)
+    at = start.find(_MAGIC)
+    if start[_MAGIC_OFFSET:].startswith(_MAGIC + _VERSION):
+        return
+    if at < 0 or len(start) < _META_LENGTH:
+        raise CorruptionError(f"{path} is no LMDB file, so it is no store's: choose another folder")
+    raise UnknownFormatError(
+        f"{path} is a file of another LMDB, or of another machine; this version reads that of 0.9",
+        found=start[at + len(_MAGIC) :][: len(_VERSION)].hex(),
+        supported=(_VERSION.hex(),),
+    )
 
 
 def make_directories(path: Path, mode: int = 0o777) -> None:

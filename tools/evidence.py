@@ -57,7 +57,7 @@ class Evidence:
 
     def close(self, options: str) -> int:
         """Print what was tried and found; return the exit code."""
-        for text, count in self.violations.most_common(20):
+        for text, count in self.violations.most_common(40):
             print(f"  {count:6}  {text}")
         said = ", ".join(f"{count} {what}" for what, count in self.counts.items())
         found = self.violations.total()

@@ -26,7 +26,7 @@ def backup(destination: str, as_json: bool, store_path: str | None) -> None:
     with open_to_read(store_path) as store:
         position = store.backup(destination)
     if as_json:
-        output.json_line({"path": shown(destination), "position": position})
+        output.json_line({"path": output.path_text(destination), "position": position})
     else:
         data = os.stat(os.path.join(destination, "data.mdb"))
         line(f"{destination}: a store at @{position}, {size(data.st_blocks * 512)}")
@@ -47,7 +47,7 @@ def restore(source: str, destination: str, as_json: bool) -> None:
         if as_json:
             output.json_line(
                 {
-                    "path": shown(destination),
+                    "path": output.path_text(destination),
                     "store_id": store.store_id,
                     "position": store.position,
                     "forks": forks(store),
@@ -67,8 +67,3 @@ def origin(fork: meta.Fork) -> str:
 def forks(store: ImageStore) -> list[dict[str, object]]:
     """Return the forks of a store for JSON, the nearest first."""
     return [{"store_id": fork.store_id, "position": fork.position} for fork in store.forks]
-
-
-def shown(path: str) -> str:
-    """Return a path as text that JSON can hold; bytes that are no UTF-8 are escaped."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -43,7 +43,7 @@ _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
     (errors.StoreFullError, UNUSABLE, "nothing was changed: make room and run it again"),
     (errors.StoreIOError, UNUSABLE, "check the path and its permissions"),
     (errors.SourceError, UNUSABLE, "nothing was changed"),
-    (errors.UnknownFormatError, DAMAGED, "use the version of eventstore that wrote it"),
+    (errors.UnknownFormatError, DAMAGED, "use the version that wrote it, or another folder"),
     (errors.CorruptionError, DAMAGED, "`eventstore verify` lists the damage; keep the evidence"),
 )
 _EPILOG = """\b

@@ -63,7 +63,7 @@ def info(as_json: bool, store_path: str | None) -> None:
         if as_json:
             output.json_line(
                 {
-                    "path": store.path,
+                    "path": output.path_text(store.path),
                     "store_id": store.store_id,
                     "created": utc(store.created),
                     "forks": backups.forks(store),
