@@ -20,9 +20,7 @@ again. No exception of `lmdb` leaves this module untranslated.
 
 from __future__ import annotations
 
-import errno
 import os
-import resource
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -51,7 +49,6 @@ DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
 MAP_SIZE = 1 << 36
 READERS_MAX = 1024
 _LOCK_FILE_SIZE = READERS_MAX * 64 + 128  # what LMDB makes for so many readers
-_ROOM_MIN = 1 << 16  # with less than this left, a write may be cut short
 _LMDB_MAJOR = 0  # not what a variable of the process says, nor what a file asks for
 _T = TypeVar("_T")
 
@@ -232,8 +229,6 @@ class Environment:
         with self._translated():
             found = self.path.joinpath(store_files.DATA).stat()
         self._identity = (found.st_dev, found.st_ino)
-        self._data = str(self.path / store_files.DATA)
-        self._lock = str(self.path / store_files.LOCK)
         with _open_lock:
             if _open_directories.get(self._identity) == self._pid:
                 raise StoreInUseError(
@@ -280,8 +275,7 @@ class Environment:
             except BaseException:
                 env.close()
                 raise
-            if not self.read_only:
-                self._lock_identity = _identity(self._lock)
+            self._names = store_files.Names(self.path)
             self._env = env
             self._page_size = int(env.stat()["psize"])
 
@@ -409,7 +403,7 @@ class Environment:
             raise StoreReadOnlyError(f"{self.path} was opened for reading only")
         session = self._begin_session()
         try:
-            self._refuse_lost()
+            self._names.refuse_lost()
         except BaseException:
             session.abort()
             raise
@@ -418,23 +412,6 @@ class Environment:
             self.grow()
             session = self._begin_session()
         return session
-
-    def _refuse_lost(self) -> None:
-        """Refuse to write to files that have lost their names.
-
-        An event in a data file that nobody will open again is lost when it is acknowledged; and who
-        has another lock file does not wait for this process, so that one of two commits is lost.
-
-        Raises:
-            StoreIOError: a file was removed, moved or replaced since it was opened.
-        """
-        for path, opened in ((self._data, self._identity), (self._lock, self._lock_identity)):
-            if _identity(path) != opened:
-                raise StoreIOError(
-                    path,
-                    "it was removed, moved or replaced while it was open, so nothing is written:"
-                    " close the store, and open the one that is there now",
-                )
 
     def _nearly_full(self) -> bool:
         """Tell whether the map has less than a quarter left, and may grow."""
@@ -581,15 +558,6 @@ class WriteSession:
             self._environment._leave()
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from all others, None if there is none of that name."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino)
-
-
 class MapFullError(StoreFullError):
     """The map is full: whoever writes grows it and tries again."""
 
@@ -612,21 +580,7 @@ def _ours(path: Path, error: Exception) -> EventStoreError:
         return StoreIOError(
             str(path), f"all {READERS_MAX} readers' slots are taken: end one of the readers"
         )
-    if any(os.strerror(number) in str(error) for number in NO_ROOM) or _cut_short(path, error):
+    full = any(os.strerror(number) in str(error) for number in NO_ROOM)
+    if full or store_files.cut_short(path, error):
         return StoreFullError(f"{path}: {error}", path=str(path))
     return StoreIOError(str(path), str(error))
-
-
-def _cut_short(path: Path, error: Exception) -> bool:
-    """Tell whether LMDB speaks of a write that had no room for its end: it calls that EIO."""
-    if os.strerror(errno.EIO) not in str(error):
-        return False
-    try:
-        disk, size = os.statvfs(path), path.joinpath(store_files.DATA).stat().st_size
-    except OSError:
-        return False
-    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    room = disk.f_bavail * disk.f_frsize
-    if limit != resource.RLIM_INFINITY:
-        room = min(room, limit - size)
-    return room < _ROOM_MIN

@@ -78,7 +78,12 @@ def founding(
     """
 
     def write(txn: Transaction) -> None:
-        values = {b"format": str(FORMAT), b"store_id": str(uuid.uuid4()), b"created_ns": str(now())}
+        created_ns = min(max(now(), STORED_MIN_NS), STORED_MAX_NS)
+        values = {
+            b"format": str(FORMAT),
+            b"store_id": str(uuid.uuid4()),
+            b"created_ns": str(created_ns),
+        }
         if fork is not None:
             values |= {b"forked_from": fork.store_id, b"forked_at": str(fork.position)}
         if before:

@@ -10,10 +10,12 @@ hole that a full disk cannot fill, which would end the process with a bus error.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
 import re
+import resource
 import stat
 import struct
 from collections.abc import Generator
@@ -23,6 +25,7 @@ from pathlib import Path
 from eventstore.errors import (
     CorruptionError,
     EventStoreError,
+    StoreIOError,
     StoreNotFoundError,
     StoreUsageError,
     UnknownFormatError,
@@ -37,6 +40,7 @@ NETWORK_FILE_SYSTEMS = re.compile(
 # The first page begins with its number and flags; then LMDB says that it is LMDB, and which.
 _MAGIC, _VERSION = struct.pack("=L", 0xBEEFC0DE), struct.pack("=L", 1)
 _MAGIC_OFFSET, _META_LENGTH = 16, 152
+_ROOM_MIN = 1 << 16  # with less than this left, a write may be cut short
 _MOUNTS = "/proc/self/mountinfo"
 
 logger = logging.getLogger(__name__)
@@ -229,6 +233,64 @@ def fill_lock_file(path: Path, length: int) -> None:
                 os.posix_fallocate(handle, 0, found.st_size or length)
         finally:
             os.close(handle)
+
+
+class Names:
+    """The names of the files of an open store, and which files had them."""
+
+    def __init__(self, path: Path) -> None:
+        """Take note of the files that have just been opened for writing.
+
+        Not of what they were before: an overlay moves a file when it is first opened so.
+        """
+        names = (str(path / DATA), str(path / LOCK))
+        self._opened = tuple((name, _identity(name)) for name in names)
+
+    def refuse_lost(self) -> None:
+        """Refuse to write to files that have lost their names.
+
+        An event in a data file that nobody will open again is lost when it is acknowledged; and who
+        has another lock file does not wait for this process, so that one of two commits is lost.
+
+        Raises:
+            StoreIOError: a file was removed, moved or replaced since it was opened.
+        """
+        for path, opened in self._opened:
+            if _identity(path) != opened:
+                raise StoreIOError(
+                    path,
+                    "it was removed, moved or replaced while it was open, so nothing is written:"
+                    " close the store, and open the one that is there now",
+                )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from all others, None if there is none of that name."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino)
+
+
+def cut_short(path: Path, error: Exception) -> bool:
+    """Tell whether LMDB speaks of a write that had no room for its end: it calls that EIO.
+
+    Args:
+        path: the store's directory.
+        error: what LMDB said.
+    """
+    if os.strerror(errno.EIO) not in str(error):
+        return False
+    try:
+        disk, size = os.statvfs(path), path.joinpath(DATA).stat().st_size
+    except OSError:
+        return False
+    room = disk.f_bavail * disk.f_frsize
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY:
+        room = min(room, limit - size)
+    return room < _ROOM_MIN
 
 
 def sync(path: Path) -> None:

@@ -175,7 +175,7 @@ def _try_overlay(folder: Path, evidence: Evidence) -> None:
         if not may:
             evidence.not_tried("an overlay: a tmpfs may not be mounted")
             return
-        lower, upper, work = (folder / "layers" / name for name in ("lower", "upper", "work"))
+        lower, upper, work = folder / "lower", folder / "layers" / "upper", folder / "layers" / "w"
         for place in (lower, upper, work):
             place.mkdir()
         make(lower / "below")

@@ -83,10 +83,10 @@ def _without_look() -> None:
 def _without_loss_check() -> None:
     """Do not ask whether the files that are written to still have their names."""
 
-    def accept(environment: Environment) -> None:
+    def accept(names: store_files.Names) -> None:
         pass
 
-    Environment._refuse_lost = accept  # type: ignore[assignment, method-assign]
+    store_files.Names.refuse_lost = accept  # type: ignore[assignment, method-assign]
 
 
 WEAKENINGS: dict[str, Callable[[], None]] = {
