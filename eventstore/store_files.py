@@ -41,6 +41,7 @@ NETWORK_FILE_SYSTEMS = re.compile(
 _MAGIC, _VERSION = struct.pack("=L", 0xBEEFC0DE), struct.pack("=L", 1)
 _MAGIC_OFFSET, _META_LENGTH = 16, 152
 _ROOM_MIN = 1 << 16  # with less than this left, a write may be cut short
+_ESCAPE = re.compile(r"\\([0-7]{3})")
 _MOUNTS = "/proc/self/mountinfo"
 
 logger = logging.getLogger(__name__)
@@ -152,16 +153,17 @@ def file_system(path: Path) -> str:
     """
     try:
         with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
-            lines = mounts.read().splitlines()
+            lines = mounts.read().removesuffix("\n").split("\n")
     except OSError:
         return "unknown"
     real = os.path.realpath(path)
     best, kind = "", "unknown"
-    for line in lines:
+    for line in filter(None, lines):
         before, _, after = line.partition(" - ")
-        point = before.split()[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
+        # Blanks, line breaks and backslashes stand there as octal numbers; nothing else does.
+        point = _ESCAPE.sub(lambda found: chr(int(found[1], 8)), before.split(" ")[4])
         if _is_below(real, point) and len(point) >= len(best):
-            best, kind = point, after.split()[0]
+            best, kind = point, after.split(" ")[0]
     return kind
 
 
