@@ -183,7 +183,7 @@ def test_unnamed_keys_are_of_another_program(store_path: Path) -> None:
     """LMDB calls that an incompatible operation; to users it is a foreign file."""
     store_path.mkdir()
     with lmdb.open(str(store_path)) as env, env.begin(write=True) as txn:
-        txn.put(b"theirs", b"value")
+        txn.put(b"meta", b"value of theirs")
     with pytest.raises(UnknownFormatError, match="another program"):
         ImageStore.open(store_path)
 

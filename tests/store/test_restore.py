@@ -142,9 +142,7 @@ def test_a_damaged_backup_is_refused_and_the_damage_named(
             if damage == "snapshot":
                 assert cursor.last()
                 value = bytes(cursor.value())
-    data = bytearray((source / "data.mdb").read_bytes())
-    data[data.index(value) + len(value) // 2] ^= 1
-    (source / "data.mdb").write_bytes(data)
+    _damage(source, value)
     with pytest.raises(CorruptionError, match=f"damaged.*{damage}") as caught:
         restore(source, tmp_path / "restored")
     if damage == "record":
@@ -152,6 +150,38 @@ def test_a_damaged_backup_is_refused_and_the_damage_named(
     if damage == "config":
         assert caught.value.digest == id_of(config("a"))
     assert sorted(os.listdir(tmp_path)) == ["backup", "store"]
+
+
+def test_a_damaged_backup_is_refused_before_anything_is_made(source: Path, tmp_path: Path) -> None:
+    """Not even the folders above the destination."""
+    _damage(source, config("a"))
+    with pytest.raises(CorruptionError):
+        restore(source, tmp_path / "deeper" / "restored")
+    assert sorted(os.listdir(tmp_path)) == ["backup", "store"]
+
+
+def test_a_copy_that_a_disk_wrote_wrong_does_not_get_its_name(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is given to users has been read again; a bit that flips on the way is planted here."""
+    real = backup.copy_newest
+
+    def flip(environment: Environment, folder: Path) -> int:
+        position = real(environment, folder)
+        _damage(folder, config("a"))
+        return position
+
+    monkeypatch.setitem(restore.__globals__, "copy_newest", flip)
+    with pytest.raises(CorruptionError, match="config"):
+        restore(source, tmp_path / "restored")
+    assert sorted(os.listdir(tmp_path)) == ["backup", "store"]
+
+
+def _damage(folder: Path, value: bytes) -> None:
+    """Flip a bit in a value."""
+    data = bytearray((folder / "data.mdb").read_bytes())
+    data[data.index(value) + len(value) // 2] ^= 1
+    (folder / "data.mdb").write_bytes(data)
 
 
 def test_what_is_no_backup_is_refused(store: ImageStore, source: Path, tmp_path: Path) -> None:
