@@ -4,6 +4,7 @@ from eventstore.diff import ImageChange, ViewDiff
 from eventstore.errors import (
     AmbiguousDigestError,
     CorruptionError,
+    DestinationExistsError,
     EventStoreError,
     ImageNotFoundError,
     InvalidImageError,
@@ -17,6 +18,7 @@ from eventstore.errors import (
     StoreFullError,
     StoreInUseError,
     StoreIOError,
+    StoreNotFoundError,
     StoreReadOnlyError,
     StoreUsageError,
     UnknownFormatError,
@@ -39,6 +41,8 @@ from eventstore.layers import (
     LayerStore,
     MemoryLayerStore,
 )
+from eventstore.meta import Fork
+from eventstore.restore import restore
 from eventstore.snapshots import SnapshotInfo
 from eventstore.store import ImageStore, StoreTransaction
 from eventstore.verify import Problem
@@ -50,9 +54,11 @@ __all__ = [
     "CorruptionError",
     "Created",
     "Deleted",
+    "DestinationExistsError",
     "DockerLayerDB",
     "Event",
     "EventStoreError",
+    "Fork",
     "History",
     "Image",
     "ImageChange",
@@ -82,10 +88,12 @@ __all__ = [
     "StoreFullError",
     "StoreIOError",
     "StoreInUseError",
+    "StoreNotFoundError",
     "StoreReadOnlyError",
     "StoreTransaction",
     "StoreUsageError",
     "UnknownFormatError",
     "UnsupportedOSError",
     "ViewDiff",
+    "restore",
 ]

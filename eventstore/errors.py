@@ -112,6 +112,30 @@ class StoreUsageError(EventStoreError):
     """The store was used in a way that it does not allow: change the calling code."""
 
 
+class StoreNotFoundError(StoreUsageError):
+    """There is no store, and none may be made: check the path, or make one.
+
+    Attributes:
+        path: where it was looked for.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"there is no store at {path}")
+
+
+class DestinationExistsError(StoreUsageError):
+    """What should be made has the name of something that is there: give another name.
+
+    Attributes:
+        path: what is there; it was not touched.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path} exists already, and nothing is overwritten")
+
+
 class StoreClosedError(StoreUsageError):
     """The store has been closed."""
 

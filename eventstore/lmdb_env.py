@@ -3,7 +3,7 @@
 The only module that imports `lmdb`. One environment is one directory (mode 0700, files 0600), in
 LMDB's 0.9 format. Its databases and their keys::
 
-    meta        name (text)                         format, store_id, created_ns
+    meta        name (text)                         format, store_id, …: see meta
     log         position, 8 bytes big-endian        record, see codec
     configs     digest, 32 bytes                    1 byte how (0: as they are), then bytes
     snapshots   position, 8 bytes; chunk, 4 bytes   view rows, see snapshots
@@ -49,6 +49,7 @@ DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
 MAP_SIZE = 1 << 36
 READERS_MAX = 1024
 _LOCK_FILE_SIZE = READERS_MAX * 64 + 128  # what LMDB makes for so many readers
+_LMDB_MAJOR = 0  # not what a variable of the process says, nor what a file asks for
 _T = TypeVar("_T")
 
 _open_lock = threading.Lock()
@@ -181,7 +182,7 @@ class Environment:
             StoreFullError: there is no room to make it.
             CorruptionError: it is no file of LMDB's, or of another program.
         """
-        self.path = Path(path)
+        self.path = store_files.located(path)
         self.read_only = read_only
         self._map_size_max = map_size_max
         self._gate = threading.Condition()
@@ -211,7 +212,12 @@ class Environment:
                 return
             unfinished.unlink(missing_ok=True)
             env = lmdb.open(
-                str(unfinished), subdir=False, lock=False, mode=0o600, max_dbs=len(DATABASES)
+                os.fsencode(unfinished),
+                subdir=False,
+                lock=False,
+                mode=0o600,
+                max_dbs=len(DATABASES),
+                lib_version=_LMDB_MAJOR,
             )
             with env, env.begin(write=True) as txn:
                 handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
@@ -241,7 +247,7 @@ class Environment:
             store_files.fill_lock_file(self.path, _LOCK_FILE_SIZE)
         with self._translated():
             env = lmdb.open(
-                str(self.path),
+                os.fsencode(self.path),
                 map_size=map_size,
                 readonly=self.read_only,
                 create=False,
@@ -251,6 +257,7 @@ class Environment:
                 writemap=False,
                 max_dbs=len(DATABASES) + 8,
                 max_readers=READERS_MAX,
+                lib_version=_LMDB_MAJOR,
             )
             try:
                 self._refuse_cut(env)
@@ -258,14 +265,17 @@ class Environment:
                 self._handles = {
                     name: env.open_db(name.encode(), create=False) for name in DATABASES
                 }
-            except lmdb.NotFoundError as error:
+            except (lmdb.NotFoundError, lmdb.IncompatibleError) as error:
                 env.close()
                 raise UnknownFormatError(
-                    f"{self.path} holds an LMDB file of another program", found=None, supported=()
+                    f"{self.path} holds an LMDB file of another program; it was left as it is",
+                    found=None,
+                    supported=(),
                 ) from error
             except BaseException:
                 env.close()
                 raise
+            self._names = store_files.Names(self.path)
             self._env = env
             self._page_size = int(env.stat()["psize"])
 
@@ -392,6 +402,11 @@ class Environment:
         if self.read_only:
             raise StoreReadOnlyError(f"{self.path} was opened for reading only")
         session = self._begin_session()
+        try:
+            self._names.refuse_lost()
+        except BaseException:
+            session.abort()
+            raise
         if self._nearly_full():
             session.abort()
             self.grow()
@@ -455,18 +470,17 @@ class Environment:
         """Return the bytes that the data file takes on disk."""
         return (self.path / "data.mdb").stat().st_blocks * 512
 
-    def copy(self, destination: Path) -> None:
-        """Write a compact, consistent copy of the environment into an empty directory.
+    def copy(self, destination: Path, txn: Transaction) -> None:
+        """Write what a read transaction sees, compact, into an empty directory.
 
         Raises:
             StoreFullError: there is no room for it.
         """
         with self._translated():
-            env = self._enter()
-            try:
-                env.copy(str(destination), compact=True)
-            finally:
-                self._leave()
+            env = self._env
+            if env is None:
+                raise StoreClosedError(f"{self.path} is being closed")
+            env.copy(os.fsencode(destination), compact=True, txn=txn._txn)
 
     def _enter(self) -> Any:
         with self._gate:
@@ -558,12 +572,15 @@ def _ours(path: Path, error: Exception) -> EventStoreError:
         return CorruptionError(f"{path} is no store of ours: {error}")
     if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
         return CorruptionError(f"{path}: {error}")
-    if isinstance(error, lmdb.ReadonlyError):
-        return StoreReadOnlyError(f"{path}: {error}")
+    if isinstance(error, lmdb.ReadonlyError):  # its name for every lack of permission
+        return StoreIOError(
+            str(path), "its files may not be opened: reading, too, needs to write to lock.mdb"
+        )
     if isinstance(error, lmdb.ReadersFullError):
         return StoreIOError(
             str(path), f"all {READERS_MAX} readers' slots are taken: end one of the readers"
         )
-    if any(os.strerror(number) in str(error) for number in NO_ROOM):
+    full = any(os.strerror(number) in str(error) for number in NO_ROOM)
+    if full or store_files.cut_short(path, error):
         return StoreFullError(f"{path}: {error}", path=str(path))
     return StoreIOError(str(path), str(error))

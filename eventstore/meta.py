@@ -1,34 +1,95 @@
-"""Read and write what a store says of itself: its format, its id, when it was made."""
+"""Read and write what a store says of itself: its format, its id, when it was made, its forks.
+
+Keys of the database `meta`, all values text::
+
+    format         1
+    store_id       a UUID, given once
+    created_ns     when the store was made: nanoseconds since 1970, UTC
+    forked_from    id of the store that this one is a copy of; only in copies
+    forked_at      the last position that both have; only in copies
+    forks_before   JSON: the forks of that store itself, nearest first; only in copies of copies
+
+Two stores with one id have one history. A copy that may be appended to is another history, so it
+gets an id of its own, and says up to which position it holds the records of the other.
+"""
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import msgspec
 from msgspec import Struct
 
-from eventstore.clock import Clock
-from eventstore.errors import UnknownFormatError
+from eventstore.clock import STORED_MAX_NS, STORED_MIN_NS, Clock
+from eventstore.errors import CorruptionError, UnknownFormatError
 from eventstore.lmdb_env import Environment, Transaction
 
 FORMAT = 1
 _DATABASE = "meta"
+_SHOWN_LENGTH_MAX = 40
+_STORE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
+
+
+class Fork(Struct, frozen=True):
+    """Where a copy left another store.
+
+    Attributes:
+        store_id: the id of the other store.
+        position: the last position up to which both hold the same records.
+    """
+
+    store_id: str
+    position: int
 
 
 class Identity(Struct, frozen=True):
-    """The id of a store and when it was made, nanoseconds since 1970, UTC."""
+    """What a store says of itself.
+
+    Attributes:
+        store_id: its id.
+        created_ns: when it was made, nanoseconds since 1970, UTC.
+        fork: what it is a copy of, None if it was made empty.
+        forks_before: the forks of what it is a copy of, nearest first.
+    """
 
     store_id: str
     created_ns: int
+    fork: Fork | None = None
+    forks_before: tuple[Fork, ...] = ()
+
+    @property
+    def forks(self) -> tuple[Fork, ...]:
+        """Return this store's fork, that of the store it names, and so on; nearest first."""
+        return () if self.fork is None else (self.fork, *self.forks_before)
 
 
-def founding(now: Clock) -> Callable[[Transaction], None]:
-    """Return what writes the identity of a new store."""
+def founding(
+    now: Clock, fork: Fork | None = None, before: Sequence[Fork] = ()
+) -> Callable[[Transaction], None]:
+    """Return what writes the identity of a new store, in place of one that was copied with it.
+
+    Args:
+        now: gives the time.
+        fork: what the new store is a copy of, None if it is none.
+        before: the forks of that one, nearest first.
+    """
 
     def write(txn: Transaction) -> None:
-        txn.put(_DATABASE, b"format", str(FORMAT).encode())
-        txn.put(_DATABASE, b"store_id", str(uuid.uuid4()).encode())
-        txn.put(_DATABASE, b"created_ns", str(now()).encode())
+        created_ns = min(max(now(), STORED_MIN_NS), STORED_MAX_NS)
+        values = {
+            b"format": str(FORMAT),
+            b"store_id": str(uuid.uuid4()),
+            b"created_ns": str(created_ns),
+        }
+        if fork is not None:
+            values |= {b"forked_from": fork.store_id, b"forked_at": str(fork.position)}
+        if before:
+            values[b"forks_before"] = msgspec.json.encode(before).decode()
+        for key, value in values.items():
+            txn.put(_DATABASE, key, value.encode(), replace=True)
 
     return write
 
@@ -38,6 +99,7 @@ def read(environment: Environment) -> Identity:
 
     Raises:
         UnknownFormatError: the format is not ours, or of another version.
+        CorruptionError: the store does not say who it is.
     """
     with environment.read() as txn:
         return _read(environment, txn)
@@ -46,12 +108,54 @@ def read(environment: Environment) -> Identity:
 def _read(environment: Environment, txn: Transaction) -> Identity:
     found = txn.get(_DATABASE, b"format")
     if found != str(FORMAT).encode():
-        text = None if found is None else found.decode("ascii", "replace")
+        text = None if found is None else _shown(found)
         raise UnknownFormatError(
-            f"{environment.path} is a store of format {text}; this version reads {FORMAT}",
+            f"{environment.path} is a store of format {text!r}; this version reads {FORMAT}",
             found=text,
             supported=(FORMAT,),
         )
-    store_id = (txn.get(_DATABASE, b"store_id") or b"").decode("ascii", "replace")
-    created = txn.get(_DATABASE, b"created_ns") or b"0"
-    return Identity(store_id, int(created) if created.isdigit() else 0)
+    store_id = _text(environment, txn, b"store_id", _STORE_ID)
+    created_ns = int(_text(environment, txn, b"created_ns", _NUMBER))
+    if not STORED_MIN_NS <= created_ns <= STORED_MAX_NS:
+        raise _damaged(environment, b"created_ns", str(created_ns).encode())
+    if txn.get(_DATABASE, b"forked_from") is None:
+        return Identity(store_id, created_ns)
+    fork = Fork(
+        _text(environment, txn, b"forked_from", _STORE_ID),
+        int(_text(environment, txn, b"forked_at", _NUMBER)),
+    )
+    return Identity(store_id, created_ns, fork, _forks_before(environment, txn))
+
+
+def _forks_before(environment: Environment, txn: Transaction) -> tuple[Fork, ...]:
+    raw = txn.get(_DATABASE, b"forks_before") or b"[]"
+    try:
+        return msgspec.json.decode(raw, type=tuple[Fork, ...])
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise _damaged(environment, b"forks_before", raw) from error
+
+
+def _text(environment: Environment, txn: Transaction, key: bytes, form: re.Pattern[str]) -> str:
+    """Return a value that has the form of its key.
+
+    Raises:
+        CorruptionError: it is missing, or is of no such form.
+    """
+    found = txn.get(_DATABASE, key)
+    text = "" if found is None else found.decode("ascii", "replace")
+    if form.fullmatch(text) is None:
+        raise _damaged(environment, key, found)
+    return text
+
+
+def _damaged(environment: Environment, key: bytes, found: bytes | None) -> CorruptionError:
+    said = "nothing" if found is None else repr(_shown(found))
+    return CorruptionError(
+        f"{environment.path} does not say who it is: its {key.decode()} is {said}; restore a backup"
+    )
+
+
+def _shown(value: bytes) -> str:
+    """Return what can be shown of a value that may be anything."""
+    more = "…" if len(value) > _SHOWN_LENGTH_MAX else ""
+    return value[:_SHOWN_LENGTH_MAX].decode("ascii", "replace") + more

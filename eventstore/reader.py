@@ -157,6 +157,16 @@ class StoreReader:
         return self._identity.store_id
 
     @property
+    def fork(self) -> meta.Fork | None:
+        """Return what the store is a restored copy of, and from which position; None if of none."""
+        return self._identity.fork
+
+    @property
+    def forks(self) -> tuple[meta.Fork, ...]:
+        """Return `fork`, the fork of the store that it names, and so on; the nearest first."""
+        return self._identity.forks
+
+    @property
     def created(self) -> datetime:
         """Return when the store was made."""
         return clock.to_datetime(self._identity.created_ns)
@@ -420,14 +430,17 @@ class StoreReader:
         """Derive everything again from the log and yield what does not agree."""
         return verify.verify(self._environment)
 
-    def backup(self, destination: str | os.PathLike[str]) -> None:
-        """Write a consistent copy of the store into a new directory, while writers go on.
+    def backup(self, destination: str | os.PathLike[str]) -> int:
+        """Write a consistent copy into a new directory, while writers go on; return its position.
+
+        It has this store's id. Read it as it is; to write to it, `restore` makes a store of it.
 
         Raises:
-            StoreUsageError: the destination exists.
+            DestinationExistsError: the destination exists.
+            StoreUsageError: it is no path, or lies in the store itself.
             StoreFullError: there is no room for it.
         """
-        copy_environment(self._environment, destination)
+        return copy_environment(self._environment, destination)
 
     def _read_config(self, image: bytes) -> bytes:
         with self._environment.read() as txn:

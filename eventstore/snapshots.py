@@ -121,12 +121,17 @@ def headers(txn: Transaction) -> Iterator[tuple[int, bytes]]:
         if found is None:
             return
         position = int.from_bytes(found[0][: codec.KEY_SIZE], "big")
-        header = txn.get(_DATABASE, _key(position, 0))
+        header = header_of(txn, position)
         if header is not None:
             yield position, header
         if position == 0:
             return
         start = _key(position - 1, 0xFFFFFFFF)
+
+
+def header_of(txn: Transaction, position: int) -> bytes | None:
+    """Return the header's bytes of the snapshot at a position, None if there is none."""
+    return txn.get(_DATABASE, _key(position, 0))
 
 
 def parse_header(position: int, raw: bytes) -> Header:

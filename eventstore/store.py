@@ -104,10 +104,14 @@ class ImageStore(StoreReader):
             now: gives nanoseconds since 1970, UTC.
 
         Raises:
-            StoreUsageError: there is no store, and none may be made.
+            StoreNotFoundError: there is no store, and none may be made.
+            StoreUsageError: it is no directory, no path, or lies on a file system of the network.
             StoreInUseError: it is open in this process already.
+            StoreIOError: the operating system refuses; a medium that is read only asks for
+                `read_only`, which writes nothing there.
+            StoreFullError: there is no room to make it.
             CorruptionError: the log is damaged; it is left as it is.
-            UnknownFormatError: a later version wrote it.
+            UnknownFormatError: another version wrote it, or another program.
         """
         who = host.default_actor() if actor is None else _checked_text("actor", actor)
         environment = Environment(

@@ -121,6 +121,8 @@ class _Replay:
             return
         try:
             with self.environment.read() as txn:
+                if snapshots.header_of(txn, position) is None:
+                    return  # a writer has dropped it since the headers were listed
                 header = snapshots.parse_header(position, raw)
                 states = snapshots.load(txn, header)
         except CorruptionError as error:

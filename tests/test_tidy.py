@@ -41,6 +41,7 @@ ORDER = [
     "snapshots",
     "batch",
     "verify",
+    "restore",
     "replay",
     "retained",
     "reader",

@@ -24,7 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from eventstore import errors
-from eventstore.cli import changes, demo, history, listing, syncing, upkeep
+from eventstore.cli import backups, changes, demo, history, listing, syncing, upkeep
 from eventstore.cli.options import STORE_HELP
 from eventstore.cli.output import note, printable
 
@@ -37,11 +37,13 @@ _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
     (errors.InvalidImageError, NO, "nothing was changed"),
     (errors.InvalidParentError, NO, "nothing was changed"),
     (errors.StoreReadOnlyError, UNUSABLE, "check the permissions of the store"),
-    (errors.StoreUsageError, UNUSABLE, "`eventstore sync SOURCE` or `eventstore create` makes one"),
+    (errors.StoreNotFoundError, UNUSABLE, "`eventstore sync SOURCE` or `create` makes one"),
+    (errors.DestinationExistsError, UNUSABLE, "give a name that is not taken"),
+    (errors.StoreUsageError, UNUSABLE, "nothing was changed"),
     (errors.StoreFullError, UNUSABLE, "nothing was changed: make room and run it again"),
     (errors.StoreIOError, UNUSABLE, "check the path and its permissions"),
     (errors.SourceError, UNUSABLE, "nothing was changed"),
-    (errors.UnknownFormatError, DAMAGED, "use the version of eventstore that wrote it"),
+    (errors.UnknownFormatError, DAMAGED, "use the version that wrote it, or another folder"),
     (errors.CorruptionError, DAMAGED, "`eventstore verify` lists the damage; keep the evidence"),
 )
 _EPILOG = """\b
@@ -78,7 +80,8 @@ for _command in (
     history.search,
     upkeep.verify,
     upkeep.snapshot,
-    upkeep.backup,
+    backups.backup,
+    backups.restore,
     upkeep.info,
     changes.create,
     changes.rm,

@@ -9,6 +9,7 @@ uncut, one line a row. JSON is one object a line, in UTC, with nothing shortened
 from __future__ import annotations
 
 import io
+import os
 import sys
 import unicodedata
 from collections.abc import Generator, Iterable, Sequence
@@ -86,6 +87,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, flexible
 
 def _width(heading: str) -> int:
     return len(heading.removeprefix(">"))
+
+
+def path_text(path: str) -> str:
+    """Return a path as text that JSON can hold; bytes that are no UTF-8 are shown as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def json_line(value: object) -> None:

@@ -66,7 +66,7 @@ def sync(
             allow_mass_delete=allow_mass_delete,
         )
     if as_json:
-        output.json_line(shapes.sync_report(str(database.path), found))
+        output.json_line(shapes.sync_report(output.path_text(str(database.path)), found))
     else:
         _print(str(database.path), found)
 

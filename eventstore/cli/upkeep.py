@@ -1,10 +1,10 @@
-"""The commands that look after a store: `verify`, `snapshot`, `backup`, `info`."""
+"""The commands that look after a store: `verify`, `snapshot`, `info`."""
 
 from __future__ import annotations
 
 import click
 
-from eventstore.cli import output
+from eventstore.cli import backups, output
 from eventstore.cli.options import json_option, open_to_read, open_to_write, store_option
 from eventstore.cli.output import clock_time, line, size, utc
 
@@ -53,21 +53,6 @@ def snapshot(as_json: bool, store_path: str | None) -> None:
 
 
 @click.command()
-@click.argument("destination", type=click.Path())
-@json_option
-@store_option
-def backup(destination: str, as_json: bool, store_path: str | None) -> None:
-    """Write a consistent copy of the store to the new directory DESTINATION."""
-    with open_to_read(store_path) as store:
-        store.backup(destination)
-    with open_to_read(destination) as copy:
-        if as_json:
-            output.json_line({"path": destination, "position": copy.position})
-        else:
-            line(f"{destination}: a store at @{copy.position}, {size(copy.size_on_disk())}")
-
-
-@click.command()
 @json_option
 @store_option
 def info(as_json: bool, store_path: str | None) -> None:
@@ -78,9 +63,10 @@ def info(as_json: bool, store_path: str | None) -> None:
         if as_json:
             output.json_line(
                 {
-                    "path": store.path,
+                    "path": output.path_text(store.path),
                     "store_id": store.store_id,
                     "created": utc(store.created),
+                    "forks": backups.forks(store),
                     "position": view.position,
                     "last_record": utc(view.time),
                     "images": len(view),
@@ -94,6 +80,7 @@ def info(as_json: bool, store_path: str | None) -> None:
             ("path", store.path),
             ("store id", store.store_id),
             ("created", clock_time(store.created)),
+            *(("fork", backups.origin(fork)) for fork in store.forks),
             ("position", f"@{view.position}"),
             ("last record", clock_time(view.time)),
             ("images", f"{len(view)}, {len(view.heads())} of them without children"),

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from eventstore import EventStoreError, ImageStore, StoreUsageError
+from eventstore import (
+    DestinationExistsError,
+    EventStoreError,
+    ImageStore,
+    StoreClosedError,
+    StoreUsageError,
+    snapshots,
+)
 from making import config
 
 
@@ -32,10 +39,11 @@ def test_a_backup_is_one_moment_of_a_store_that_writers_go_on_with(
     try:
         for number in range(5):
             before = store.position
-            store.backup(tmp_path / f"copy-{number}")
+            position = store.backup(tmp_path / f"copy-{number}")
             after = store.position
             with ImageStore.open(tmp_path / f"copy-{number}") as copy:
                 assert before <= copy.position <= after
+                assert copy.position == position
                 assert len(copy) == copy.position
                 assert copy.position % 2 == 0
                 assert copy.store_id == store.store_id
@@ -89,3 +97,78 @@ def test_a_destination_that_cannot_be_made_is_an_error_of_ours(
     with pytest.raises(EventStoreError):
         store.backup(tmp_path / name)
     assert set(os.listdir(tmp_path)) <= {"file", "store"}
+
+
+@pytest.mark.parametrize("below", ["copy", "deeper/copy"])
+def test_a_backup_does_not_lie_in_the_store(store: ImageStore, tmp_path: Path, below: str) -> None:
+    """It would go when the store goes; a link does not hide where it would lie."""
+    (tmp_path / "link").symlink_to(store.path)
+    for path in (Path(store.path), tmp_path / "link"):
+        with pytest.raises(StoreUsageError, match="in the store itself"):
+            store.backup(path / below)
+    assert sorted(os.listdir(store.path)) == ["data.mdb", "lock.mdb"]
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "x" * 255, "with spaces", "a\nb"])
+def test_any_name_that_a_file_system_takes_will_do(
+    store: ImageStore, tmp_path: Path, name: str
+) -> None:
+    """Not UTF-8, and as long as names may be: the unfinished copy has no longer name."""
+    store.create(config("a"))
+    assert store.backup(tmp_path / name) == 1
+    with ImageStore.open(tmp_path / name, read_only=True) as copy:
+        assert len(copy) == 1
+
+
+def test_of_backups_to_one_name_at_once_one_wins(store: ImageStore, tmp_path: Path) -> None:
+    """The others are told that the name is taken, and leave nothing."""
+    store.create(config("a"))
+    barrier, errors = threading.Barrier(6), list[EventStoreError]()
+
+    def work() -> None:
+        barrier.wait()
+        try:
+            store.backup(tmp_path / "copy")
+        except EventStoreError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [type(error) for error in errors] == [DestinationExistsError] * 5
+    assert sorted(os.listdir(tmp_path)) == ["copy", "store"]
+
+
+def test_a_closed_store_takes_no_backup(store_path: Path, tmp_path: Path) -> None:
+    """And leaves no scraps."""
+    store = ImageStore.open(store_path)
+    store.close()
+    with pytest.raises(StoreClosedError):
+        store.backup(tmp_path / "copy")
+    assert os.listdir(tmp_path) == ["store"]
+
+
+def test_verify_takes_no_snapshot_for_damaged_that_a_writer_drops_meanwhile(
+    store_path: Path,
+) -> None:
+    """The headers were listed before; what is gone by then is not looked at."""
+    with ImageStore.open(store_path) as store:
+        for name in "abc":
+            store.create(config(name))
+            store.take_snapshot()
+        kept = [found.position for found in store.snapshots()]
+        if len(kept) < 2:  # the policy may drop at once what this test needs
+            for position in (1, 2):
+                snapshots.put(store._environment, store.as_of(position=position))
+            kept = [found.position for found in store.snapshots()]
+        assert kept == [1, 2, 3]
+        key = snapshots._key(1, 1)
+        store._environment.write(
+            lambda txn: txn.put("snapshots", key, b"damaged", replace=True),
+        )
+        problems = store.verify()
+        assert next(problems).position == 1
+        snapshots.drop(store._environment, 2)
+        assert list(problems) == []

@@ -20,12 +20,15 @@ from eventstore import (
     StoreForkedError,
     StoreInUseError,
     StoreIOError,
+    StoreNotFoundError,
     StoreReadOnlyError,
     StoreUsageError,
     UnknownFormatError,
     host,
+    store_files,
 )
 from making import config, id_of
+from store.children import PACKAGE
 
 A = id_of(config("a"))
 READS: dict[str, Callable[[ImageStore], object]] = {
@@ -130,6 +133,61 @@ def test_a_file_that_is_not_lmdb_is_corruption_and_stays_as_it_is(
     assert (store_path / "data.mdb").read_bytes() == content
 
 
+@pytest.mark.parametrize("content", [b"not LMDB" * 1024, b"x", b"SQLite format 3\0".ljust(4096)])
+def test_beside_a_file_that_is_not_lmdb_no_lock_file_is_put(
+    store_path: Path, content: bytes
+) -> None:
+    """A folder that is not ours is left as it is, names included."""
+    store_path.mkdir()
+    (store_path / "data.mdb").write_bytes(content)
+    for read_only in (False, True):
+        with pytest.raises(CorruptionError, match="no LMDB file"):
+            ImageStore.open(store_path, read_only=read_only)
+    assert os.listdir(store_path) == ["data.mdb"]
+
+
+def test_a_file_of_lmdb_1_is_of_an_unknown_format(store_path: Path) -> None:
+    """The library reads it by itself; we do not, for nothing of ours was tried with it."""
+    store_path.mkdir()
+    with lmdb.open(str(store_path), max_dbs=16, lib_version=1) as env:
+        for name in ("meta", "log", "configs", "snapshots", "tombstones"):
+            env.open_db(name.encode())
+    with pytest.raises(UnknownFormatError) as caught:
+        ImageStore.open(store_path)
+    assert (caught.value.found, caught.value.supported) == ("03000000", ("01000000",))
+
+
+def test_a_new_store_is_of_lmdb_0_9_whatever_the_process_says(store_path: Path) -> None:
+    """A variable of the environment changes what the library makes; it must not change ours."""
+    script = "import sys; from eventstore import ImageStore; ImageStore.open(sys.argv[1]).close()"
+    subprocess.run(
+        [sys.executable, "-P", "-c", script, store_path],
+        check=True,
+        env={**os.environ, "LMDB_DEFAULT_LIB_VERSION": "1", "PYTHONPATH": PACKAGE},
+    )
+    assert (store_path / "data.mdb").read_bytes()[16:24] == b"\xde\xc0\xef\xbe\x01\0\0\0"
+    ImageStore.open(store_path).close()
+
+
+def test_a_link_to_what_is_not_there_is_no_empty_store(store_path: Path) -> None:
+    """A disk that is not mounted must not be hidden behind a new store."""
+    store_path.mkdir()
+    (store_path / "data.mdb").symlink_to("/nowhere/data.mdb")
+    with pytest.raises(CorruptionError, match="link to what is not there"):
+        ImageStore.open(store_path)
+    assert os.listdir(store_path) == ["data.mdb"]
+    assert (store_path / "data.mdb").is_symlink()
+
+
+def test_unnamed_keys_are_of_another_program(store_path: Path) -> None:
+    """LMDB calls that an incompatible operation; to users it is a foreign file."""
+    store_path.mkdir()
+    with lmdb.open(str(store_path)) as env, env.begin(write=True) as txn:
+        txn.put(b"meta", b"value of theirs")
+    with pytest.raises(UnknownFormatError, match="another program"):
+        ImageStore.open(store_path)
+
+
 def test_an_lmdb_file_of_somebody_else_is_not_taken_over(store_path: Path) -> None:
     """A log without our format's mark is not ours."""
     store_path.mkdir()
@@ -152,6 +210,103 @@ def test_a_format_of_a_later_version_is_named(store_path: Path) -> None:
     with pytest.raises(UnknownFormatError) as caught:
         ImageStore.open(store_path)
     assert (caught.value.found, caught.value.supported) == ("2", (1,))
+
+
+def test_a_relative_path_means_the_same_wherever_the_process_goes(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size, errors and a map that is opened again are asked for later."""
+    monkeypatch.chdir(store_path.parent)
+    with ImageStore.open(store_path.name) as store:
+        monkeypatch.chdir("/")
+        store.create(config("a"))
+        assert store.size_on_disk() > 0
+        assert store.path == str(store_path)
+    with ImageStore.open(os.fsencode(store_path)) as store:  # type: ignore[arg-type]
+        assert len(store) == 1
+
+
+def test_an_empty_text_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be the current folder, in which nobody wants a store."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreUsageError, match="no path"):
+        ImageStore.open("")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["data.mdb", "lock.mdb"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_store_whose_files_were_taken_away_acknowledges_nothing(
+    store_path: Path, name: str, replaced: bool
+) -> None:
+    """What is appended to a file without a name is lost; reads answer from what was open."""
+    with ImageStore.open(store_path) as store:
+        store.create(config("a"))
+        content = (store_path / name).read_bytes()
+        (store_path / name).unlink()
+        if replaced:
+            (store_path / name).write_bytes(content)
+        with pytest.raises(StoreIOError, match="removed, moved or replaced") as caught:
+            store.create(config("b"))
+        assert caught.value.path == str(store_path / name)
+        with pytest.raises(StoreIOError), store.transaction():
+            pass
+        assert (list(store), store.position) == ([A], 1)
+    if replaced or name == "lock.mdb":
+        with ImageStore.open(store_path, create=False) as store:
+            store.create(config("b"))
+            assert len(store) == 2
+
+
+ROOT = "36 35 0:1 / / rw - ext4 a rw\n"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "path", "kind"),
+    [
+        (ROOT, "/data/store", "ext4"),
+        (ROOT + "37 36 0:2 / /data rw shared:1 - nfs4 b rw\n", "/data/x", "nfs4"),
+        (ROOT + "37 36 0:2 / /data rw - nfs4 b rw\n", "/database", "ext4"),
+        (ROOT + "37 36 0:2 / /my\\040data rw - cifs b rw\n", "/my data/x", "cifs"),
+        (ROOT + "37 36 0:2 / /a\\134b rw - nfs b rw\n", "/a\\b/x", "nfs"),
+        (ROOT + "37 36 0:2 / /a\\011b rw - nfs b rw\n", "/a\tb/x", "nfs"),
+        (ROOT + "37 36 0:2 / /a\\012b rw - nfs b rw\n", "/a\nb/x", "nfs"),
+        (ROOT + "37 36 0:2 / /daten-ä☃ rw - nfs b rw\n", "/daten-ä☃/x", "nfs"),
+        (ROOT + "37 36 0:2 / /a\u2028\xa0b rw - nfs b rw\n", "/a\u2028\xa0b/x", "nfs"),
+        (ROOT + "37 36 0:2 / /\udce9 rw - nfs b rw\n", "/\udce9/x", "nfs"),
+        (ROOT + "37 36 0:2 / /d rw - nfs b rw\n38 36 0:3 / /d rw - xfs c rw\n", "/d/x", "xfs"),
+        ("37 36 0:2 / /a rw - nfs b rw\n", "/elsewhere", "unknown"),
+        ("", "/data", "unknown"),
+    ],
+)
+def test_the_file_system_of_a_path_is_that_of_the_mount_it_lies_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounts: str, path: str, kind: str
+) -> None:
+    """The longest mount point counts, the later one of two; spaces and the like are escaped."""
+    planted = tmp_path / "mountinfo"
+    planted.write_text(mounts, encoding="utf-8", errors="surrogateescape")
+    monkeypatch.setattr(store_files, "_MOUNTS", str(planted))
+    assert store_files.file_system(Path(path)) == kind
+
+
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "ceph", "lustre"])
+def test_a_store_on_a_network_file_system_is_refused_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """With planted mounts, for there is no such file system here; the type is named."""
+    planted = tmp_path / "mountinfo"
+    planted.write_text(
+        f"36 35 0:1 / / rw - ext4 a rw\n37 36 0:2 / {tmp_path}/mounted rw - {kind} b rw\n"
+    )
+    monkeypatch.setattr(store_files, "_MOUNTS", str(planted))
+    (tmp_path / "mounted").mkdir()
+    path = tmp_path / "mounted" / "store"
+    with pytest.raises(StoreUsageError, match=f"network file system \\({kind}\\)"):
+        ImageStore.open(path)
+    with pytest.raises(StoreNotFoundError):
+        ImageStore.open(path, read_only=True)
+    assert not path.exists()
+    ImageStore.open(tmp_path / "store").close()
 
 
 def test_a_second_open_in_one_process_is_refused_by_any_name(

@@ -9,6 +9,7 @@ from typing import assert_type
 from eventstore import (
     Created,
     Event,
+    Fork,
     Image,
     ImageMap,
     ImageStore,
@@ -21,6 +22,7 @@ from eventstore import (
     Record,
     SnapshotInfo,
     ViewDiff,
+    restore,
 )
 
 
@@ -64,6 +66,10 @@ def read_the_past(store: ImageStore) -> None:
     assert_type(store.take_snapshot(), SnapshotInfo)
     assert_type(store.snapshots(), list[SnapshotInfo])
     assert_type(store.verify(), Iterator[Problem])
+    assert_type(store.backup("copy"), int)
+    assert_type(restore("copy", "restored"), Fork)
+    assert_type(store.fork, Fork | None)
+    assert_type(store.forks, tuple[Fork, ...])
     for record in store.records("sha256:"):
         assert_type(record.event, Event)
         assert_type(record.raw, bytes)
