@@ -44,6 +44,7 @@ from eventstore.errors import (
     UnknownFormatError,
     refused,
 )
+from eventstore.reader_slots import ReaderWatch
 
 DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
 MAP_SIZE = 1 << 36
@@ -121,6 +122,11 @@ class Transaction:
         except lmdb.Error as error:
             raise _ours(self._path, error) from error
 
+    def has(self, database: str, key: bytes) -> bool:
+        """Tell whether there is a key, without reading its value."""
+        with self._txn.cursor(self._handles[database]) as cursor:
+            return bool(cursor.set_key(key))
+
     def entries(self, database: str) -> int:
         """Return the number of entries of a database."""
         return int(self._txn.stat(self._handles[database])["entries"])
@@ -190,6 +196,7 @@ class Environment:
         self._closed = False
         self._pid = os.getpid()
         self._env: Any = None
+        self._readers = ReaderWatch(self.path)
         store_files.prepare(self.path, create=initialise is not None and not read_only)
         if initialise is not None and not read_only:
             self._make(initialise)
@@ -396,6 +403,14 @@ class Environment:
             session.abort()
             self.grow()
             session = self._begin_session()
+        try:
+            env = self._env
+            if env is not None:  # with a transaction open, it is not closed meanwhile
+                with self._translated():
+                    self._readers.look(env)
+        except BaseException:
+            session.abort()
+            raise
         return session
 
     def _nearly_full(self) -> bool:

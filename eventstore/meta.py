@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from eventstore.clock import Clock
+from eventstore import clock
 from eventstore.errors import UnknownFormatError
 from eventstore.lmdb_env import Environment, Transaction
 
@@ -22,13 +22,13 @@ class Identity(Struct, frozen=True):
     created_ns: int
 
 
-def founding(now: Clock) -> Callable[[Transaction], None]:
+def founding(now: clock.Clock) -> Callable[[Transaction], None]:
     """Return what writes the identity of a new store."""
 
     def write(txn: Transaction) -> None:
         txn.put(_DATABASE, b"format", str(FORMAT).encode())
         txn.put(_DATABASE, b"store_id", str(uuid.uuid4()).encode())
-        txn.put(_DATABASE, b"created_ns", str(now()).encode())
+        txn.put(_DATABASE, b"created_ns", str(max(clock.reading(now), 0)).encode())
 
     return write
 

@@ -106,7 +106,14 @@ def put(environment: Environment, view: ImageView) -> None:
         digests,
         _header_digest(position, view.time_ns, len(view), digests),
     )
-    environment.write(partial(_put, key=_key(position, 0), payload=_encoder.encode(header)))
+    environment.write(partial(_put_header, header=header))
+
+
+def _put_header(txn: Transaction, *, header: Header) -> None:
+    """Let a snapshot count, unless another process has pruned some of its chunks meanwhile."""
+    numbers = range(1, len(header.chunks) + 1)
+    if all(txn.has(_DATABASE, _key(header.position, number)) for number in numbers):
+        _put(txn, key=_key(header.position, 0), payload=_encoder.encode(header))
 
 
 def _put(txn: Transaction, *, key: bytes, payload: bytes) -> None:
@@ -127,6 +134,11 @@ def headers(txn: Transaction) -> Iterator[tuple[int, bytes]]:
         if position == 0:
             return
         start = _key(position - 1, 0xFFFFFFFF)
+
+
+def raw_header(txn: Transaction, position: int) -> bytes | None:
+    """Return the header's bytes of the snapshot at a position, None if there is none."""
+    return txn.get(_DATABASE, _key(position, 0))
 
 
 def parse_header(position: int, raw: bytes) -> Header:
