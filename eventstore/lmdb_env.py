@@ -247,18 +247,7 @@ class Environment:
         if not self.read_only:
             store_files.fill_lock_file(self.path, _LOCK_FILE_SIZE)
         with self._translated():
-            env = lmdb.open(
-                str(self.path),
-                map_size=map_size,
-                readonly=self.read_only,
-                create=False,
-                mode=0o600,
-                metasync=True,
-                sync=True,
-                writemap=False,
-                max_dbs=len(DATABASES) + 8,
-                max_readers=READERS_MAX,
-            )
+            env = self._open_files(map_size)
             try:
                 self._refuse_cut(env)
                 env.reader_check()
@@ -275,6 +264,31 @@ class Environment:
                 raise
             self._env = env
             self._page_size = int(env.stat()["psize"])
+
+    def _open_files(self, map_size: int) -> Any:
+        try:
+            return lmdb.open(
+                str(self.path),
+                map_size=map_size,
+                readonly=self.read_only,
+                create=False,
+                mode=0o600,
+                metasync=True,
+                sync=True,
+                writemap=False,
+                max_dbs=len(DATABASES) + 8,
+                max_readers=READERS_MAX,
+            )
+        except lmdb.Error as error:
+            if "already open in this process" not in str(error):
+                raise
+            mine = (self._identity, self._pid)
+            if any(one._identity == mine[0] and one._pid != mine[1] for one in _environments):
+                raise StoreForkedError(
+                    f"{self.path} was in use at the moment of fork, by a thread or in a"
+                    " transaction: fork while nothing uses it, or start a new process"
+                ) from error
+            raise StoreInUseError(f"{self.path} is open in this process otherwise") from error
 
     def _refuse_cut(self, env: Any) -> None:
         """Refuse a file that ends before its last page: to read there would kill the process."""
