@@ -103,7 +103,9 @@ class ImageStore(StoreReader):
             create: make the store if it is missing.
             map_size: bytes of address space to reserve.
             map_size_max: bytes that the store may grow to, None for no limit.
-            now: gives nanoseconds since 1970, UTC.
+            now: gives nanoseconds since 1970, UTC. What it says is data, and orders nothing: a
+                record whose time would be before that of the last one gets that time, with a
+                warning where the two are more than a minute apart.
 
         Raises:
             StoreUsageError: there is no store, and none may be made.

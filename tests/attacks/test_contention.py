@@ -2,37 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from store.children import PACKAGE
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "contention.py"
-
-
-def attack(*options: str) -> tuple[int, str, str]:
-    """Run the tool, and return its exit code, its last line, and all that it said."""
-    done = subprocess.run(
-        [sys.executable, str(TOOL), *options],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": PACKAGE},
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    return done.returncode, done.stdout.strip().splitlines()[-1], said
-
-
-def count(line: str, what: str) -> int:
-    """Return how many of something a line says there were."""
-    found = re.search(rf"(\d+) {re.escape(what)}(,|$)", line)
-    return int(found[1]) if found else 0
+from attacks.running import attack, count
 
 
 @pytest.mark.slow
@@ -50,7 +22,7 @@ def count(line: str, what: str) -> int:
 )
 def test_nothing_is_lost_and_there_is_one_order(mode: str, tried: list[str]) -> None:
     """What every thread did and saw agrees with the log that is left."""
-    code, last, said = attack("--mode", mode, "--seconds", "2")
+    code, last, said = attack("contention.py", "--mode", mode, "--seconds", "2")
     assert (code, count(last, "violations")) == (0, 0), said
     for what in (*tried, "records", "writes acknowledged", "processes"):
         assert count(last, what) > 0, said
@@ -75,6 +47,8 @@ def test_nothing_is_lost_and_there_is_one_order(mode: str, tried: list[str]) -> 
 )
 def test_a_weakened_store_is_noticed(mode: str, weakening: str) -> None:
     """An attack that finds nothing where there is something finds nothing anywhere."""
-    code, last, said = attack("--mode", mode, "--seconds", "1", "--weaken", weakening)
+    code, last, said = attack(
+        "contention.py", "--mode", mode, "--seconds", "1", "--weaken", weakening
+    )
     assert code == 1, said
     assert count(last, "violations") > 0, said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from eventstore import ImageStore, LastUpdatedSet, StoreUsageError, clock
+from eventstore.cli.main import run as command
 from eventstore.cli.moments import position_of
 from making import config
 from store.children import started
@@ -181,3 +183,19 @@ def test_every_time_has_an_answer(store_path: Path, time: int, expected: int) ->
         store.create(config("a"))
         store.create(config("b"))
         assert store.as_of(time=time).position == expected
+
+
+def test_info_says_that_the_log_is_ahead_of_the_clock(
+    store_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever looks at a store whose clock was once in 2100 is told what that means."""
+    with ImageStore.open(store_path) as store:
+        store.create(config("a"))
+    assert command(["-s", str(store_path), "info"]) == 0
+    assert "ahead" not in capsys.readouterr().out
+    with ImageStore.open(store_path, now=lambda: YEAR_2100) as store:
+        store.create(config("b"))
+    assert command(["-s", str(store_path), "info"]) == 0
+    assert "ahead of this host's clock" in capsys.readouterr().out
+    assert command(["-s", str(store_path), "info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds_ahead_of_clock"] > 1_000_000
