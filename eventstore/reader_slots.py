@@ -7,6 +7,10 @@ looks at them itself, at most once in `READER_CHECK_SECONDS`: what a dead reader
 again from that write on, also if nobody ever opens the store anew, and a live one that has been in
 the same read for `READER_ASLEEP_SECONDS` is named in a warning, once. Nothing is done to it: it may
 be a backup of a large store, and only an operator can tell.
+
+That a reader lives is known by a lock of its process on `lock.mdb`, which the operating system
+takes away when it ends, and also when it closes that file by any other handle: a program must not
+open the lock file of a store that it has open (a copy of a store is made by `backup`).
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ from eventstore import (
 from history_checker import Entry, violations
 
 WORKER = Path(__file__).with_name("contention_worker.py")
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 CHECK_SECONDS = 300
 GROWTH_WRITES = 400
 GROWTH_MAX = 1024  # bytes a write; a record takes some 150, a pinned page 4,096
@@ -356,7 +356,7 @@ class Attack:
         self.wait_for(sleeper, "holding")
         sleeper.send_signal(signal.SIGSTOP)
         self.growth("beside a read asleep", store, hand, bounded=False)
-        until = time.monotonic() + reader_slots.READER_ASLEEP_SECONDS * 4
+        until = time.monotonic() + reader_slots.READER_ASLEEP_SECONDS * 10
         while time.monotonic() < until and not _names(warned, sleeper.pid):
             self.touch(store, hand)
         if not _names(warned, sleeper.pid):

@@ -29,9 +29,9 @@ from contention_weakenings import WEAKENINGS, replace
 from eventstore import EventStoreError, ImageStore, StoreForkedError, StoreIOError, lmdb_env
 
 MAP_SIZE = 1 << 30
-CHILD_SECONDS = 6
+CHILD_SECONDS = 30
 DOOMS = ("random", "inside", "commit", "reading")
-HELD_SECONDS = 30
+HELD_SECONDS = 600
 OPENED, TOLD = 10, 11  # how a child that was forked ends
 
 

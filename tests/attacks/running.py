@@ -24,7 +24,7 @@ def attack(tool: str, *options: str) -> tuple[int, str, str]:
         check=False,
     )
     said = done.stdout + done.stderr
-    return done.returncode, ([""] + done.stdout.strip().splitlines())[-1], said
+    return done.returncode, ["", *done.stdout.strip().splitlines()][-1], said
 
 
 def count(line: str, what: str) -> int:

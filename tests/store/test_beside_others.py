@@ -21,7 +21,7 @@ from eventstore import (
 )
 from eventstore.view import State
 from making import config
-from store.children import run, speaking
+from store.children import run, speaking, started
 
 READING = """
 store = ImageStore.open(path)
@@ -197,3 +197,70 @@ def test_all_slots_taken_is_one_clear_error_and_free_ones_work_at_once(store_pat
         store_path,
     )
     assert said == ["True", " ".join(["StoreIOError"] * 6), "1 True 0"]
+
+
+REFERENCES = """
+import hashlib, json, random
+from collections import Counter
+sys.setswitchinterval(1e-4)
+name, layers = sys.argv[2], MemoryLayerStore()
+stacks = [f"sha256:{number:064x}" for number in range(1, 6)]
+for stack in stacks:
+    layers.add([stack], diff_size=1)
+chains = [RootFS("layers", (stack,)).chain_id() for stack in stacks]
+held = [layers.get(chain) for chain in chains]
+def raw(number):
+    root = {"type": "layers", "diff_ids": [stacks[number % 5]]}
+    return json.dumps({"comment": str(number), "os": "linux", "rootfs": root}).encode()
+ids = ["sha256:" + hashlib.sha256(raw(number)).hexdigest() for number in range(20)]
+store = ImageStore.open(path, layers=layers, operating_system="linux", actor=name)
+end = time.monotonic() + 2
+def change(chance):
+    number = chance.randrange(20)
+    try:
+        store.create(raw(number)) if chance.random() < 0.5 else store.delete(ids[number])
+    except ImageNotFoundError:
+        pass
+def work(seed):
+    chance = random.Random(f"{name} {seed}")
+    while time.monotonic() < end:
+        change(chance)
+        try:
+            with store.transaction():
+                change(chance)
+                change(chance)
+                if chance.random() < 0.3:
+                    raise KeyError
+        except KeyError:
+            len(store)
+def look():
+    while time.monotonic() < end:
+        store.position
+threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+threads += [threading.Thread(target=look) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+say("written")
+sys.stdin.readline()
+expected = Counter(chains)
+expected.update(chains[number % 5] for number in range(20) if ids[number] in store)
+say(dict(expected) == dict(layers.references()), store.position)
+"""
+
+
+@pytest.mark.slow
+def test_references_to_layers_are_those_of_the_images_that_are_there(store_path: Path) -> None:
+    """Whichever thread or process created and deleted, failed or read in between."""
+    with (
+        started(REFERENCES, store_path, "one") as one,
+        started(REFERENCES, store_path, "other") as other,
+    ):
+        for process in (one, other):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "written\n"
+        said = [process.communicate("go on\n", timeout=30)[0].split() for process in (one, other)]
+    assert [words[0] for words in said] == ["True", "True"]
+    assert said[0] == said[1]
+    assert int(said[0][1]) > 20
