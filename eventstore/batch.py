@@ -21,6 +21,7 @@ class Batch:
         view: the view as it will be; reads of the transaction go here.
         records: what will be appended, in order.
         configs: digest to config bytes of what will be created.
+        ahead_ns: by how much the time of a record had to be later than the clock's, at most.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Batch:
         self.reason = reason
         self.records: list[Record] = []
         self.configs: dict[bytes, bytes] = {}
+        self.ahead_ns = 0
         self._now = now
         self._tombstone = tombstone
         self._read_config = read_config
@@ -53,11 +55,16 @@ class Batch:
         """Take an event in and move the batch's view over it.
 
         Its time is the clock's, but never before that of the record before it.
+
+        Raises:
+            StoreUsageError: the clock gives no time.
         """
+        now = max(clock.reading(self._now), 0)
+        time_ns = max(now, self.view.time_ns)
         position = self.view.position + 1
         record = codec.encode(
             position,
-            time_ns=min(max(self._now(), self.view.time_ns, 0), clock.STORED_MAX_NS),
+            time_ns=time_ns,
             actor=self.actor,
             reason=reason or self.reason,
             batch=self._first,
@@ -66,6 +73,7 @@ class Batch:
         )
         self.view.apply(record)
         self.records.append(record)
+        self.ahead_ns = max(self.ahead_ns, time_ns - now)
         if isinstance(event, Deleted):
             self._gone[event.digest] = position
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from eventstore.errors import EventStoreError, StoreUsageError
+
 Clock = Callable[[], int]
 """Returns nanoseconds since 1970-01-01T00:00:00Z."""
 
@@ -25,6 +27,27 @@ STORED_MAX_NS = 2**63 - 1
 def system_clock() -> int:
     """Return the time of day in nanoseconds since 1970, UTC."""
     return time.time_ns()
+
+
+def reading(now: Clock) -> int:
+    """Return what a clock says, as an instant that a record can hold.
+
+    A clock of a user's may say anything, and what it says is stored for good: seconds as a float,
+    written once, would make the log unreadable. An instant outside the years 1678 to 2261 becomes
+    the nearest end.
+
+    Raises:
+        StoreUsageError: it gives no whole number, or raises.
+    """
+    try:
+        said = now()
+    except EventStoreError:
+        raise
+    except Exception as error:
+        raise StoreUsageError(f"the store's clock failed: {error!r}") from error
+    if not isinstance(said, int) or isinstance(said, bool):
+        raise StoreUsageError(f"the store's clock gave {said!r}: it gives nanoseconds, as an int")
+    return min(max(int(said), STORED_MIN_NS), STORED_MAX_NS)
 
 
 def to_datetime(time_ns: int) -> datetime:

@@ -44,6 +44,7 @@ from eventstore.errors import (
     UnknownFormatError,
     refused,
 )
+from eventstore.reader_slots import ReaderWatch
 
 DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
 MAP_SIZE = 1 << 36
@@ -122,6 +123,11 @@ class Transaction:
         except lmdb.Error as error:
             raise _ours(self._path, error) from error
 
+    def has(self, database: str, key: bytes) -> bool:
+        """Tell whether there is a key, without reading its value."""
+        with self._txn.cursor(self._handles[database]) as cursor:
+            return bool(cursor.set_key(key))
+
     def entries(self, database: str) -> int:
         """Return the number of entries of a database."""
         return int(self._txn.stat(self._handles[database])["entries"])
@@ -191,6 +197,7 @@ class Environment:
         self._closed = False
         self._pid = os.getpid()
         self._env: Any = None
+        self._readers = ReaderWatch(self.path)
         store_files.prepare(self.path, create=initialise is not None and not read_only)
         if initialise is not None and not read_only:
             self._make(initialise)
@@ -246,19 +253,7 @@ class Environment:
         if not self.read_only:
             store_files.fill_lock_file(self.path, _LOCK_FILE_SIZE)
         with self._translated():
-            env = lmdb.open(
-                os.fsencode(self.path),
-                map_size=map_size,
-                readonly=self.read_only,
-                create=False,
-                mode=0o600,
-                metasync=True,
-                sync=True,
-                writemap=False,
-                max_dbs=len(DATABASES) + 8,
-                max_readers=READERS_MAX,
-                lib_version=_LMDB_MAJOR,
-            )
+            env = self._open_files(map_size)
             try:
                 self._refuse_cut(env)
                 env.reader_check()
@@ -278,6 +273,32 @@ class Environment:
             self._names = store_files.Names(self.path)
             self._env = env
             self._page_size = int(env.stat()["psize"])
+
+    def _open_files(self, map_size: int) -> Any:
+        try:
+            return lmdb.open(
+                os.fsencode(self.path),
+                map_size=map_size,
+                readonly=self.read_only,
+                create=False,
+                mode=0o600,
+                metasync=True,
+                sync=True,
+                writemap=False,
+                max_dbs=len(DATABASES) + 8,
+                max_readers=READERS_MAX,
+                lib_version=_LMDB_MAJOR,
+            )
+        except lmdb.Error as error:
+            if "already open in this process" not in str(error):
+                raise
+            mine = (self._identity, self._pid)
+            if any(one._identity == mine[0] and one._pid != mine[1] for one in _environments):
+                raise StoreForkedError(
+                    f"{self.path} was in use at the moment of fork, by a thread or in a"
+                    " transaction: fork while nothing uses it, or start a new process"
+                ) from error
+            raise StoreInUseError(f"{self.path} is open in this process otherwise") from error
 
     def _refuse_cut(self, env: Any) -> None:
         """Refuse a file that ends before its last page: to read there would kill the process."""
@@ -411,6 +432,14 @@ class Environment:
             session.abort()
             self.grow()
             session = self._begin_session()
+        try:
+            env = self._env
+            if env is not None:  # with a transaction open, it is not closed meanwhile
+                with self._translated():
+                    self._readers.look(env)
+        except BaseException:
+            session.abort()
+            raise
         return session
 
     def _nearly_full(self) -> bool:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import Struct
 
-from eventstore.clock import STORED_MAX_NS, STORED_MIN_NS, Clock
+from eventstore import clock
 from eventstore.errors import CorruptionError, UnknownFormatError
 from eventstore.lmdb_env import Environment, Transaction
 
@@ -67,7 +67,7 @@ class Identity(Struct, frozen=True):
 
 
 def founding(
-    now: Clock, fork: Fork | None = None, before: Sequence[Fork] = ()
+    now: clock.Clock, fork: Fork | None = None, before: Sequence[Fork] = ()
 ) -> Callable[[Transaction], None]:
     """Return what writes the identity of a new store, in place of one that was copied with it.
 
@@ -78,7 +78,7 @@ def founding(
     """
 
     def write(txn: Transaction) -> None:
-        created_ns = min(max(now(), STORED_MIN_NS), STORED_MAX_NS)
+        created_ns = max(clock.reading(now), 0)
         values = {
             b"format": str(FORMAT),
             b"store_id": str(uuid.uuid4()),
@@ -116,7 +116,7 @@ def _read(environment: Environment, txn: Transaction) -> Identity:
         )
     store_id = _text(environment, txn, b"store_id", _STORE_ID)
     created_ns = int(_text(environment, txn, b"created_ns", _NUMBER))
-    if not STORED_MIN_NS <= created_ns <= STORED_MAX_NS:
+    if not clock.STORED_MIN_NS <= created_ns <= clock.STORED_MAX_NS:
         raise _damaged(environment, b"created_ns", str(created_ns).encode())
     if txn.get(_DATABASE, b"forked_from") is None:
         return Identity(store_id, created_ns)

@@ -40,7 +40,7 @@ from eventstore.errors import (
 )
 from eventstore.events import Created, Record
 from eventstore.image import Image
-from eventstore.layers import LayerStore
+from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment
 from eventstore.view import ImageMap, ImageView
 
@@ -72,6 +72,8 @@ class StoreReader:
         self._appended = threading.Condition()
         self._owner: int | None = None
         self._batch: Batch | None = None
+        self._committing: dict[int, bytes] = {}
+        self._released: list[LayerMetadata] = []
         self._identity = meta.read(environment)
         self._retained = retained.Retained(layers, operating_system, self._created_event)
         with environment.read() as txn:
@@ -137,9 +139,20 @@ class StoreReader:
             with self._environment.read() as txn:
                 number, last = txn.number, log.last_position(txn)
             for record in log.read(self._environment, self._live.position, last):
-                self._live.apply(record)
-                self._retained.follow(self._live, record)
+                self._fold(record)
             self._seen = number
+
+    def _fold(self, record: Record) -> None:
+        """Move the view over a committed record, and the references to layers with it.
+
+        A record of this store's own may be met here by a thread that reads, before the one that
+        committed it gets on: it has its reference already, and what it released is the writer's.
+        """
+        self._live.apply(record)
+        if self._committing.get(record.position) == record.raw:
+            self._released.extend(self._retained.settle(record))
+        else:
+            self._retained.follow(self._live, record)
 
     def refresh(self) -> int:
         """Catch up with other processes, as every read does, and return the position."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from eventstore import digest, host
 from eventstore.errors import LayerMissingError, LayerNotFoundError, UnsupportedOSError
@@ -93,25 +93,20 @@ class Retained:
         view.reveal(image)
 
     def roll_back(self) -> None:
-        """Give back what a failed transaction took."""
+        """Give back what a transaction took and did not commit."""
         taken, self._taken = self._taken, defaultdict(list)
         for layers in taken.values():
             for layer in layers:
                 self._release(layer)
 
-    def settle(self, records: Iterable[Record]) -> list[LayerMetadata]:
-        """Keep what a committed transaction took, release what it deleted; return that."""
-        taken, self._taken = self._taken, defaultdict(list)
-        released: list[LayerMetadata] = []
-        if self._layers is None:
-            return released
-        for record in records:
-            image = record.event.digest
-            if isinstance(record.event, Created) and taken[image]:
-                self._held[image] = taken[image].pop(0)
-            elif isinstance(record.event, Deleted) and image in self._held:
-                released.extend(self._release(self._held.pop(image)))
-        return released
+    def settle(self, record: Record) -> list[LayerMetadata]:
+        """Keep what a committed record took, or release what it deleted; return that."""
+        image = record.event.digest
+        if isinstance(record.event, Created) and self._taken.get(image):
+            self._held[image] = self._taken[image].pop(0)
+        elif isinstance(record.event, Deleted) and image in self._held:
+            return self._release(self._held.pop(image))
+        return []
 
     def follow(self, view: ImageView, record: Record) -> None:
         """Take or release what a record of another process asks for."""

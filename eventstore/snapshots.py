@@ -106,7 +106,14 @@ def put(environment: Environment, view: ImageView) -> None:
         digests,
         _header_digest(position, view.time_ns, len(view), digests),
     )
-    environment.write(partial(_put, key=_key(position, 0), payload=_encoder.encode(header)))
+    environment.write(partial(_put_header, header=header))
+
+
+def _put_header(txn: Transaction, *, header: Header) -> None:
+    """Let a snapshot count, unless another process has pruned some of its chunks meanwhile."""
+    numbers = range(1, len(header.chunks) + 1)
+    if all(txn.has(_DATABASE, _key(header.position, number)) for number in numbers):
+        _put(txn, key=_key(header.position, 0), payload=_encoder.encode(header))
 
 
 def _put(txn: Transaction, *, key: bytes, payload: bytes) -> None:
@@ -121,7 +128,7 @@ def headers(txn: Transaction) -> Iterator[tuple[int, bytes]]:
         if found is None:
             return
         position = int.from_bytes(found[0][: codec.KEY_SIZE], "big")
-        header = header_of(txn, position)
+        header = raw_header(txn, position)
         if header is not None:
             yield position, header
         if position == 0:
@@ -129,7 +136,7 @@ def headers(txn: Transaction) -> Iterator[tuple[int, bytes]]:
         start = _key(position - 1, 0xFFFFFFFF)
 
 
-def header_of(txn: Transaction, position: int) -> bytes | None:
+def raw_header(txn: Transaction, position: int) -> bytes | None:
     """Return the header's bytes of the snapshot at a position, None if there is none."""
     return txn.get(_DATABASE, _key(position, 0))
 

@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
 from eventstore import clock, decide, digest, host, log, meta, replay, snapshots
@@ -33,6 +33,7 @@ from eventstore.reader import StoreReader
 from eventstore.view import ImageView
 
 TEXT_LENGTH_MAX = 65_536
+CLOCK_BEHIND_NS = 60 * clock.NANOSECONDS
 logger = logging.getLogger(__name__)
 
 
@@ -68,6 +69,7 @@ class ImageStore(StoreReader):
         self._actor = actor
         self._now = now
         self._writing = threading.Lock()
+        self._held = False
         self._snapshot_at = self._newest_snapshot()
 
     def _forget_locks(self) -> None:
@@ -101,7 +103,9 @@ class ImageStore(StoreReader):
             create: make the store if it is missing.
             map_size: bytes of address space to reserve.
             map_size_max: bytes that the store may grow to, None for no limit.
-            now: gives nanoseconds since 1970, UTC.
+            now: gives nanoseconds since 1970, UTC. What it says is data, and orders nothing: a
+                record whose time would be before that of the last one gets that time, with a
+                warning where the two are more than a minute apart.
 
         Raises:
             StoreNotFoundError: there is no store, and none may be made.
@@ -180,20 +184,43 @@ class ImageStore(StoreReader):
             finally:
                 self._batch, self._owner = None, None
             if batch.records:
+                with self._lock:
+                    self._committing = {record.position: record.raw for record in batch.records}
                 self._commit(session, batch)
         except BaseException:
             session.abort()
             with self._lock:
-                self._retained.roll_back()
+                self._give_up()
             raise
         session.abort()
         transaction.records = batch.records
         with self._lock:
             for record in batch.records:
                 if record.position > self._live.position:
-                    self._live.apply(record)
-            transaction.released = self._retained.settle(batch.records)
+                    self._fold(record)
+            transaction.released = self._released
+            self._give_up()
+        self._warn_of_time(batch)
         return transaction
+
+    def _give_up(self) -> None:
+        """End a transaction's hold on layers: give back what was taken and not needed."""
+        self._committing, self._released = {}, []
+        self._retained.roll_back()
+
+    def _warn_of_time(self, batch: Batch) -> None:
+        """Say once, until it is over, that times are held because the log is ahead of the clock."""
+        if batch.ahead_ns <= CLOCK_BEHIND_NS:
+            self._held = self._held and not batch.records
+        elif not self._held:
+            self._held = True
+            logger.warning(
+                "%s: the clock is %s behind the last record, of %s: until it gets there, records"
+                " are given that time",
+                self.path,
+                timedelta(seconds=batch.ahead_ns // clock.NANOSECONDS),
+                clock.to_datetime(batch.records[-1].time_ns),
+            )
 
     def _commit(self, session: WriteSession, batch: Batch) -> None:
         """Write a batch and commit it; grow the map and write again if it is full."""
@@ -332,7 +359,7 @@ class ImageStore(StoreReader):
             if instant.tzinfo is None:
                 raise StoreUsageError(f"{instant} has no time zone, so it names no instant")
             instant = clock.to_nanoseconds(instant)
-        at = self._now() if instant is None else instant
+        at = clock.reading(self._now) if instant is None else instant
         if not isinstance(at, int) or isinstance(at, bool):
             raise StoreUsageError(f"{at!r} is neither a datetime nor nanoseconds")
         if not clock.STORED_MIN_NS <= at <= clock.STORED_MAX_NS:

@@ -116,13 +116,13 @@ class _Replay:
 
     def _snapshot(self) -> Iterator[Problem]:
         position = self.view.position
-        raw = self.stored.get(position)
-        if raw is None:
+        if position not in self.stored:
             return
         try:
             with self.environment.read() as txn:
-                if snapshots.header_of(txn, position) is None:
-                    return  # a writer has dropped it since the headers were listed
+                raw = snapshots.raw_header(txn, position)
+                if raw is None:
+                    return  # it has been pruned since the list was made
                 header = snapshots.parse_header(position, raw)
                 states = snapshots.load(txn, header)
         except CorruptionError as error:

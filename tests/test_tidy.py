@@ -33,6 +33,7 @@ ORDER = [
     "diff",
     "codec",
     "store_files",
+    "reader_slots",
     "lmdb_env",
     "configs",
     "log",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import click
 
+from eventstore import clock
 from eventstore.cli import backups, output
 from eventstore.cli.options import json_option, open_to_read, open_to_write, store_option
 from eventstore.cli.output import clock_time, line, size, utc
+from eventstore.store import CLOCK_BEHIND_NS
 
 DAMAGE_FOUND = 4
 
@@ -60,6 +64,7 @@ def info(as_json: bool, store_path: str | None) -> None:
     with open_to_read(store_path) as store:
         view = store.view()
         snapshots = [found.position for found in store.snapshots()]
+        ahead_ns = max(view.time_ns - clock.system_clock(), 0)
         if as_json:
             output.json_line(
                 {
@@ -69,6 +74,7 @@ def info(as_json: bool, store_path: str | None) -> None:
                     "forks": backups.forks(store),
                     "position": view.position,
                     "last_record": utc(view.time),
+                    "seconds_ahead_of_clock": ahead_ns // clock.NANOSECONDS,
                     "images": len(view),
                     "heads": len(view.heads()),
                     "snapshots": snapshots,
@@ -89,3 +95,10 @@ def info(as_json: bool, store_path: str | None) -> None:
         )
         for name, value in facts:
             line(f"{name + ':':<14}{value}")
+        if ahead_ns > CLOCK_BEHIND_NS:
+            ahead = timedelta(seconds=ahead_ns // clock.NANOSECONDS)
+            line(
+                f"the last record is {ahead} ahead of this host's clock: until the clock gets",
+                "red",
+            )
+            line("there, new records are given that time; --at with positions tells them apart")

@@ -137,3 +137,41 @@ def test_following_what_was_inherited_is_refused_and_does_not_just_end(store_pat
         FORK + "fork(lambda: say(outcome(lambda: list(store.follow(after=0)))))\n", store_path
     )
     assert said == ["StoreForkedError"]
+
+
+def test_a_child_that_was_forked_inside_the_store_is_told_why_it_cannot_open_its_own(
+    store_path: Path,
+) -> None:
+    """LMDB opens no file twice in a process, and what the parent held cannot be let go of."""
+    said = run(
+        FORK + "opened = lambda: type(ImageStore.open(path)).__name__\n"
+        "inside, leave = threading.Event(), threading.Event()\n"
+        "def hold():\n"
+        "    with store._environment.read():\n"
+        "        inside.set()\n"
+        "        leave.wait()\n"
+        "thread = threading.Thread(target=hold)\n"
+        "thread.start()\n"
+        "inside.wait()\n"
+        "fork(lambda: say(outcome(opened)))\n"
+        "leave.set()\n"
+        "thread.join()\n"
+        "with store.transaction():\n"
+        "    fork(lambda: say(outcome(opened)))\n"
+        "fork(lambda: say(outcome(opened)))\n"
+        "say(len(store), len(list(store.verify())))\n",
+        store_path,
+    )
+    assert said == ["StoreForkedError", "StoreForkedError", "ImageStore", "1 0"]
+
+
+def test_a_file_that_the_program_opened_itself_is_in_use(store_path: Path) -> None:
+    """A second open of the file in one process is refused with an error of ours."""
+    said = run(
+        "import lmdb\n"
+        "ImageStore.open(path).close()\n"
+        "env = lmdb.open(path)\n"
+        "say(outcome(lambda: ImageStore.open(path)))\n",
+        store_path,
+    )
+    assert said == ["StoreInUseError"]
