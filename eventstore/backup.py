@@ -38,7 +38,11 @@ def copy_environment(environment: Environment, destination: str | os.PathLike[st
             for path in (partial / "data.mdb", partial):
                 store_files.sync(path)
             partial.rename(target)
-            store_files.sync_names(target.parent)
+            try:
+                store_files.sync_names(target.parent)
+            except BaseException:
+                target.rename(partial)  # what was refused is not there
+                raise
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise

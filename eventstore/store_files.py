@@ -10,16 +10,25 @@ hole that a full disk cannot fill, which would end the process with a bus error.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
 import re
 import stat
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from eventstore.errors import CorruptionError, EventStoreError, StoreUsageError, refused
+from eventstore.errors import (
+    CorruptionError,
+    EventStoreError,
+    StoreFullError,
+    StoreInUseError,
+    StoreUsageError,
+    refused,
+)
 
 DATA, LOCK, UNFINISHED = "data.mdb", "lock.mdb", "data.mdb.new"
 NETWORK_FILE_SYSTEMS = re.compile(
@@ -27,6 +36,19 @@ NETWORK_FILE_SYSTEMS = re.compile(
     "|fuse[.](cephfs|glusterfs|rclone|s3fs|sshfs)"
 )
 _MOUNTS = "/proc/self/mountinfo"
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+_open_lock = threading.Lock()
+_open_files: dict[tuple[int, int], int] = {}
+
+
+def _forget_lock() -> None:
+    """Let a child of `fork` meet no lock that another thread of the parent held."""
+    global _open_lock  # noqa: PLW0603 (a lock that was held at the fork is held for ever)
+    _open_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_lock)
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +72,26 @@ def prepare(path: Path, *, create: bool) -> None:
         if create:
             _refuse_network(path)
             make_directories(path, 0o700)
-        elif not path.joinpath(DATA).exists():
+        elif not is_there(path):
             raise StoreUsageError(f"there is no store at {path}")
         else:
             _refuse_network(path)
         for name in (DATA, LOCK):
             _refuse_strange(path / name)
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether a store's data file has its name; a disk that does not say is no answer.
+
+    Raises:
+        StoreIOError: the operating system refuses to tell.
+    """
+    with _translated(path):
+        try:
+            path.joinpath(DATA).stat()
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def _refuse_strange(path: Path) -> None:
@@ -163,17 +199,116 @@ def fill_lock_file(path: Path, length: int) -> None:
     Raises:
         StoreFullError: there is no room for it.
     """
-    try:
-        handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return  # LMDB says better what is wrong, or does without on a medium that is read only
     with _translated(path):
+        try:
+            handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno in _REFUSED:
+                return  # LMDB refuses as well, or does without on a medium that is read only
+            raise
         try:
             found = os.fstat(handle)
             if found.st_blocks * 512 < found.st_size or not found.st_size:
                 os.posix_fallocate(handle, 0, found.st_size or length)
         finally:
             os.close(handle)
+
+
+def write_again(path: Path, offset: int, length: int) -> None:
+    """Bring bytes of the data file to disk that the kernel may take for written, and are not.
+
+    A sync that has failed leaves it at that; so the same bytes are written once more. Nobody else
+    may write there meanwhile.
+
+    Raises:
+        StoreIOError: the operating system refuses.
+    """
+    with _translated(path):
+        handle = os.open(path / DATA, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            data = os.pread(handle, length, offset)
+            if len(data) != length or os.pwrite(handle, data, offset) != length:
+                raise OSError(errno.EIO, "a page could not be written again")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def no_room(data: Path, length: int) -> StoreFullError | None:
+    """Return the error that says that a data file cannot grow by some bytes, None if it can.
+
+    It grows by them, behind all that it holds. Nobody else may write to it meanwhile. This tells a
+    full disk from a failing one where LMDB does not: it calls a write that ends short an I/O error.
+
+    Args:
+        data: the file.
+        length: by how many bytes.
+    """
+    try:
+        with _translated(data.parent):
+            handle = os.open(data, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                written = os.pwrite(handle, bytes(length), os.fstat(handle).st_size)
+            finally:
+                os.close(handle)
+            if written != length:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except StoreFullError as error:
+        return error
+    except EventStoreError:
+        return None
+    return None
+
+
+def refuse_cut(path: Path, needed: int) -> None:
+    """Refuse a data file that ends before its last page: to read there would kill the process.
+
+    Raises:
+        CorruptionError: it does.
+        StoreIOError: the operating system refuses.
+    """
+    with _translated(path):
+        size = path.joinpath(DATA).stat().st_size
+    if size < needed:
+        raise CorruptionError(f"{path} is cut short: its data has {size} bytes and needs {needed}")
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Return what tells the data file of a store from every other file.
+
+    Raises:
+        StoreIOError: the operating system refuses.
+    """
+    with _translated(path):
+        found = path.joinpath(DATA).stat()
+    return found.st_dev, found.st_ino
+
+
+def claim(path: Path) -> tuple[int, int]:
+    """Note that this process opens a store: LMDB must not open a file twice in one process.
+
+    Returns:
+        What `release` takes.
+
+    Raises:
+        StoreInUseError: it is open already.
+        StoreIOError: the operating system refuses.
+    """
+    found = identity(path)
+    with _open_lock:
+        if _open_files.get(found) == os.getpid():
+            raise StoreInUseError(
+                f"{path} is open in this process already: share that store, it is safe"
+                " among threads"
+            )
+        _open_files[found] = os.getpid()
+    return found
+
+
+def release(claimed: tuple[int, int]) -> None:
+    """Note that this process has closed a store."""
+    with _open_lock:
+        _open_files.pop(claimed, None)
 
 
 def sync(path: Path) -> None:

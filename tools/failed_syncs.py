@@ -1,0 +1,269 @@
+"""Let a sync of the disk fail, go on, cut the power, and look for a loss.
+
+    failed_syncs.py [--points N] [--budget N] [--seed N] [--weaken NAME]
+
+A sync that fails leaves the disk in doubt: each page may have reached it or not, and the kernel may
+take it for written from then on, so that the next sync succeeds without it. The workload (see
+`workload`) is run once for each sync of its files, which strace makes fail: those of new pages, of
+LMDB's meta pages (which are synced as they are written), of names and of backups; and once more
+for each meta page with the sync that should have set that right failing as well. It goes on, and
+the power is cut (as in `crash_states`, with the same disk) after each operation, until further
+steps have been acknowledged. What was in doubt stays so until it has been written and synced anew.
+
+Of each state is asked what `crash_states` asks. The batch that was refused may be there, whole,
+until a later one has been acknowledged; after that it must not be. The failure is simulated; what
+the disk did of it is made up, every way it could be. The exit code is 1 if any state fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import random
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from crash_states import (
+    KILLED,
+    Change,
+    Disk,
+    Expected,
+    Inode,
+    State,
+    applied,
+    fast_folder,
+    pieces,
+    unpack_source,
+    violation,
+)
+from system_call_faults import chosen
+from system_calls import Operation, Resize, Said, Sync, Write, trace, tracer
+from workload import BACKUP, FAULT_WEAKENINGS
+
+WORKLOAD = Path(__file__).with_name("workload.py")
+ACKNOWLEDGED_AFTER = 2
+Trial = tuple[State, tuple[Expected, ...]]
+
+
+class DoubtfulDisk(Disk):
+    """A disk whose syncs may fail; what was in doubt then, stays so until it is written anew."""
+
+    def do(self, operation: Operation) -> None:
+        """Let one operation happen, or fail."""
+        if isinstance(operation, Sync) and operation.failed:
+            if self.names.get(operation.path) is not None:
+                inode = self.inodes[self._inode(operation.path)]
+                inode.pending = [in_doubt(change) for change in inode.pending]
+        elif isinstance(operation, Write) and operation.failed:
+            self.inodes[self._inode(operation.path)].pending.extend(pieces_in_doubt(operation))
+        else:
+            super().do(operation)
+
+    def _sync(self, path: str) -> None:
+        if self.names.get(path) is None:
+            super()._sync(path)
+            return
+        inode = self.inodes[self._inode(path)]
+        inode.durable, inode.pending = synced(inode)
+
+
+def in_doubt(change: Change) -> Change:
+    """Return a change as one that no sync will bring to disk any more."""
+    assert isinstance(change, Write), "what does a failed sync leave of a length?"
+    return replace(change, durable=False, failed=True)
+
+
+def pieces_in_doubt(operation: Write) -> Iterator[Change]:
+    """Cut a write at the borders of pages, all of them in doubt."""
+    return (in_doubt(piece) for piece in pieces(operation))
+
+
+def synced(inode: Inode) -> tuple[bytes, list[Change]]:
+    """Return what a sync leaves durable, and what stays in doubt."""
+    left: list[Change] = []
+    sure: list[Change] = []
+    for number, change in enumerate(inode.pending):
+        if not (isinstance(change, Write) and change.failed):
+            sure.append(change)
+        elif not any(covers(later, change) for later in inode.pending[number + 1 :]):
+            left.append(change)
+    return applied(inode.durable, sure), left
+
+
+def covers(later: Change, change: Write) -> bool:
+    """Tell whether a sure change lies over one in doubt: it does so whole, or not at all."""
+    if isinstance(later, Resize) or later.failed:
+        return False
+    begin, end = later.offset, later.offset + len(later.data)
+    if end <= change.offset or change.offset + len(change.data) <= begin:
+        return False
+    assert begin <= change.offset and change.offset + len(change.data) <= end
+    return True
+
+
+def points(calls: Path) -> list[tuple[str, ...]]:
+    """Return the injections of every run, from strace's lines of a run without any."""
+    numbers: Counter[str] = Counter()
+    found: list[tuple[str, ...]] = []
+    for line in calls.read_text("ascii").splitlines():
+        name = re.match(r"\d+ +(\w+)\(", line)
+        if name is None or name[1] not in ("fdatasync", "fsync", "pwrite64"):
+            continue
+        numbers[name[1]] += 1
+        failing = f"{name[1]}:error=EIO:when={numbers[name[1]]}"
+        if name[1] != "pwrite64":
+            found.append((failing,))
+        elif re.search(r", 120, (32|4128)\) ", line):
+            found += [(failing,), (failing, f"fsync:error=EIO:when={numbers['fsync'] + 1}")]
+    return found
+
+
+def cuts(
+    operations: Sequence[Operation], whole: Sequence[Operation], budget: int, chance: random.Random
+) -> Iterator[Trial]:
+    """Iterate over the states that a cut could leave from the failure on, each once.
+
+    Args:
+        operations: what the workload did.
+        whole: what it did without a failure.
+        budget: states a cut, at most.
+        chance: for what is drawn.
+    """
+    lines = list(said(operations))
+    views = {line["position"]: line["view"] for line in lines if "position" in line}
+    disk, seen = DoubtfulDisk(), set[bytes]()
+    expected = Expected((), None, views)
+    doubtful = with_refused(expected, lines, list(said(whole)))
+    failed, refused, acknowledged_after = False, False, 0
+    for operation in operations:
+        if isinstance(operation, Said):
+            line = json.loads(operation.text)
+            refused = refused or "refused" in line
+            if "refused" not in line:
+                expected = acknowledging(expected, line)
+                acknowledged_after += refused
+            if acknowledged_after >= ACKNOWLEDGED_AFTER:
+                return
+            continue
+        disk.do(operation)
+        failed = failed or (isinstance(operation, Sync | Write) and operation.failed)
+        if not failed:
+            continue
+        allowed: tuple[Expected, ...] = (expected,)
+        if not acknowledged_after:
+            allowed += (replace(expected, views=doubtful.views),)
+        for state in disk.states(budget, chance):
+            mark = hashlib.sha256(repr((sorted(state), expected.acknowledged)).encode())
+            for path in sorted(state):
+                mark.update(hashlib.sha256(state[path] or b"").digest())
+            if mark.digest() not in seen:
+                seen.add(mark.digest())
+                yield state, allowed
+
+
+def said(operations: Sequence[Operation]) -> Iterator[dict[str, Any]]:
+    """Iterate over what the workload said."""
+    for operation in operations:
+        if isinstance(operation, Said):
+            yield json.loads(operation.text)
+
+
+def acknowledging(expected: Expected, line: dict[str, Any]) -> Expected:
+    """Return what must be true once a line was said."""
+    backup = line["position"] if line["store"] == BACKUP else expected.backup
+    acknowledged = (*expected.acknowledged, line["position"])
+    return replace(expected, acknowledged=acknowledged, backup=backup)
+
+
+def with_refused(
+    expected: Expected, lines: Sequence[dict[str, Any]], whole: Sequence[dict[str, Any]]
+) -> Expected:
+    """Return what may be true as well: the first batch that was refused is there, whole."""
+    for line, unfailed in zip(lines, whole, strict=False):
+        if "refused" in line:
+            views = {**expected.views, unfailed["position"]: unfailed["view"]}
+            return replace(expected, views=views)
+    return expected
+
+
+def judged(trial: Trial, root: str) -> str | None:
+    """Return what is wrong with a state, None if it is as one of those that are allowed."""
+    state, allowed = trial
+    found = [violation(state, root, expected) for expected in allowed]
+    return None if None in found else found[0]
+
+
+def try_point(
+    injections: tuple[str, ...], whole: Sequence[Operation], top: Path, options: argparse.Namespace
+) -> tuple[int, Counter[str]]:
+    """Let a sync fail and cut the power; return how many states there were, and what is wrong."""
+    with tempfile.TemporaryDirectory(dir=top) as name:
+        folder = Path(name) / "folder"
+        unpack_source(folder)
+        command = [sys.executable, str(WORKLOAD), str(folder)]
+        command += [] if options.weaken is None else ["--weaken", options.weaken]
+        operations = trace(command, folder, Path(name) / "calls", injections)
+    failures = sum(isinstance(done, Sync | Write) and done.failed for done in operations)
+    if failures != len(injections):
+        return 0, Counter({f"{failures} calls failed, not {len(injections)}": 1})
+    trials = list(cuts(operations, whole, options.budget, random.Random(options.seed)))
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+            texts = list(pool.map(partial(judged, root=str(folder)), trials, chunksize=8))
+    except BrokenProcessPool:
+        return len(trials), Counter({KILLED: 1})
+    return len(trials), Counter(text for text in texts if text is not None)
+
+
+def main() -> int:
+    """Let syncs fail, and print what was tried and found."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--points", type=int, default=None, help="runs; all, if not given")
+    parser.add_argument("--budget", type=int, default=20, help="states a cut, at most")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=min(2, multiprocessing.cpu_count()))
+    parser.add_argument("--first", action="store_true", help="stop at the first violation")
+    parser.add_argument("--weaken", choices=sorted(FAULT_WEAKENINGS), default=None)
+    options = parser.parse_args()
+    if tracer() is None:
+        raise SystemExit("strace is needed (Debian: apt install strace), and leave to trace")
+    began = time.monotonic()
+    tried, found = 0, Counter[str]()
+    with tempfile.TemporaryDirectory(prefix="failed-syncs-", dir=fast_folder()) as name:
+        top = Path(name).resolve()
+        folder, calls = top / "folder", top / "calls"
+        unpack_source(folder)
+        whole = trace([sys.executable, str(WORKLOAD), str(folder)], folder, calls)
+        every = points(calls)
+        runs = chosen(every, options.points, options.seed)
+        for injections in runs:
+            states, texts = try_point(injections, whole, top, options)
+            tried += states
+            found += texts
+            for text, count in texts.items():
+                print(f"  {' and '.join(injections)}: {text} ({count} states)")
+            if found and options.first:
+                break
+    print(
+        f"{len(runs)} of {len(every)} failures of a sync, {tried} crash states,"
+        f" {sum(found.values())} violations, {time.monotonic() - began:.0f} s"
+        f" (budget {options.budget}, seed {options.seed})"
+    )
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
