@@ -219,7 +219,7 @@ class Environment:
             try:
                 self._fill(unfinished, initialise)
             except lmdb.Error as error:
-                raise store_files.no_room(unfinished, 4096) or _ours(self.path, error) from error
+                raise store_files.no_room(unfinished) or _ours(self.path, error) from error
             store_files.publish(self.path)
 
     def _fill(self, unfinished: Path, initialise: Callable[[Transaction], None]) -> None:
@@ -359,7 +359,7 @@ class Environment:
             with self._translated():
                 txn = self._begin(write=True)
                 try:
-                    return store_files.no_room(self.path / store_files.DATA, self._page_size)
+                    return store_files.no_room(self.path / store_files.DATA)
                 finally:
                     txn.abort()
                     self._leave()

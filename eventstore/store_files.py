@@ -36,6 +36,7 @@ NETWORK_FILE_SYSTEMS = re.compile(
     "|fuse[.](cephfs|glusterfs|rclone|s3fs|sshfs)"
 )
 _MOUNTS = "/proc/self/mountinfo"
+_ROOM_MIN = 1 << 18
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _open_lock = threading.Lock()
@@ -207,11 +208,21 @@ def fill_lock_file(path: Path, length: int) -> None:
                 return  # LMDB refuses as well, or does without on a medium that is read only
             raise
         try:
-            found = os.fstat(handle)
-            if found.st_blocks * 512 < found.st_size or not found.st_size:
-                os.posix_fallocate(handle, 0, found.st_size or length)
+            size = os.fstat(handle).st_size
+            if not os.pread(handle, 4, 0).strip(b"\0"):
+                size = max(size, length)  # LMDB has not set it up, or a full disk cut it short
+            if _has_holes(handle, size):
+                os.posix_fallocate(handle, 0, size)
         finally:
             os.close(handle)
+
+
+def _has_holes(handle: int, size: int) -> bool:
+    """Tell whether some of the first bytes of a file may have no place on disk."""
+    found = os.fstat(handle)
+    if found.st_size < size or found.st_blocks * 512 < size:
+        return True
+    return os.lseek(handle, 0, os.SEEK_HOLE) < size
 
 
 def write_again(path: Path, offset: int, length: int) -> None:
@@ -234,25 +245,27 @@ def write_again(path: Path, offset: int, length: int) -> None:
             os.close(handle)
 
 
-def no_room(data: Path, length: int) -> StoreFullError | None:
-    """Return the error that says that a data file cannot grow by some bytes, None if it can.
+def no_room(data: Path) -> StoreFullError | None:
+    """Return the error that says that a data file cannot grow, None if nothing says so.
 
-    It grows by them, behind all that it holds. Nobody else may write to it meanwhile. This tells a
-    full disk from a failing one where LMDB does not: it calls a write that ends short an I/O error.
+    This tells a full disk from a failing one where LMDB does not: it calls a write that ends short
+    an I/O error. What such a write left of the room counts as none. The file's length is what it
+    was when this returns; nobody else may write to it meanwhile.
 
     Args:
         data: the file.
-        length: by how many bytes.
     """
     try:
         with _translated(data.parent):
             handle = os.open(data, os.O_RDWR | os.O_CLOEXEC)
             try:
-                written = os.pwrite(handle, bytes(length), os.fstat(handle).st_size)
+                size = os.fstat(handle).st_size
+                try:
+                    os.posix_fallocate(handle, size, _ROOM_MIN)
+                finally:
+                    os.ftruncate(handle, size)
             finally:
                 os.close(handle)
-            if written != length:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except StoreFullError as error:
         return error
     except EventStoreError:

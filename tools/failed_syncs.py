@@ -1,6 +1,6 @@
 """Let a sync of the disk fail, go on, cut the power, and look for a loss.
 
-    failed_syncs.py [--points N] [--budget N] [--seed N] [--weaken NAME]
+    failed_syncs.py [--points N] [--only TEXT] [--budget N] [--seed N] [--weaken NAME]
 
 A sync that fails leaves the disk in doubt: each page may have reached it or not, and the kernel may
 take it for written from then on, so that the next sync succeeds without it. The workload (see
@@ -201,14 +201,19 @@ def with_refused(
 def judged(trial: Trial, root: str) -> str | None:
     """Return what is wrong with a state, None if it is as one of those that are allowed."""
     state, allowed = trial
-    found = [violation(state, root, expected) for expected in allowed]
-    return None if None in found else found[0]
+    found: str | None = None
+    for expected in allowed:
+        text = violation(state, root, expected)
+        if text is None:
+            return None
+        found = found or text
+    return found
 
 
-def try_point(
+def trials_of(
     injections: tuple[str, ...], whole: Sequence[Operation], top: Path, options: argparse.Namespace
-) -> tuple[int, Counter[str]]:
-    """Let a sync fail and cut the power; return how many states there were, and what is wrong."""
+) -> tuple[list[Trial], str]:
+    """Let syncs fail; return the states to try, none if not all failed, and their root."""
     with tempfile.TemporaryDirectory(dir=top) as name:
         folder = Path(name) / "folder"
         unpack_source(folder)
@@ -217,21 +222,46 @@ def try_point(
         operations = trace(command, folder, Path(name) / "calls", injections)
     failures = sum(isinstance(done, Sync | Write) and done.failed for done in operations)
     if failures != len(injections):
-        return 0, Counter({f"{failures} calls failed, not {len(injections)}": 1})
-    trials = list(cuts(operations, whole, options.budget, random.Random(options.seed)))
+        print(f"  {' and '.join(injections)}: not tried, for {failures} calls failed")
+        return [], str(folder)
+    return list(cuts(operations, whole, options.budget, random.Random(options.seed))), str(folder)
+
+
+def try_all(
+    runs: Sequence[tuple[str, ...]],
+    whole: Sequence[Operation],
+    top: Path,
+    options: argparse.Namespace,
+) -> tuple[int, int, Counter[str]]:
+    """Try the states of all runs; return how many runs and states there were, and what is wrong."""
     context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
-            texts = list(pool.map(partial(judged, root=str(folder)), trials, chunksize=8))
-    except BrokenProcessPool:
-        return len(trials), Counter({KILLED: 1})
-    return len(trials), Counter(text for text in texts if text is not None)
+    points, states, found = 0, 0, Counter[str]()
+    pool = ProcessPoolExecutor(options.workers, mp_context=context)
+    for injections in runs:
+        trials, root = trials_of(injections, whole, top, options)
+        points += bool(trials)
+        states += len(trials)
+        texts: Counter[str] = Counter()
+        try:
+            for text in pool.map(partial(judged, root=root), trials, chunksize=8):
+                texts.update([] if text is None else [text])
+        except BrokenProcessPool:
+            texts[KILLED] += 1
+            pool = ProcessPoolExecutor(options.workers, mp_context=context)
+        for text, count in texts.items():
+            print(f"  {' and '.join(injections)}: {text} ({count} states)")
+        found += texts
+        if found and options.first:
+            break
+    pool.shutdown()
+    return points, states, found
 
 
 def main() -> int:
     """Let syncs fail, and print what was tried and found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--points", type=int, default=None, help="runs; all, if not given")
+    parser.add_argument("--only", default="", help="only failures that have this in their name")
     parser.add_argument("--budget", type=int, default=20, help="states a cut, at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=min(2, multiprocessing.cpu_count()))
@@ -241,24 +271,17 @@ def main() -> int:
     if tracer() is None:
         raise SystemExit("strace is needed (Debian: apt install strace), and leave to trace")
     began = time.monotonic()
-    tried, found = 0, Counter[str]()
     with tempfile.TemporaryDirectory(prefix="failed-syncs-", dir=fast_folder()) as name:
         top = Path(name).resolve()
         folder, calls = top / "folder", top / "calls"
         unpack_source(folder)
         whole = trace([sys.executable, str(WORKLOAD), str(folder)], folder, calls)
         every = points(calls)
-        runs = chosen(every, options.points, options.seed)
-        for injections in runs:
-            states, texts = try_point(injections, whole, top, options)
-            tried += states
-            found += texts
-            for text, count in texts.items():
-                print(f"  {' and '.join(injections)}: {text} ({count} states)")
-            if found and options.first:
-                break
+        wanted = [run for run in every if options.only in " and ".join(run)]
+        runs = chosen(wanted, options.points, options.seed)
+        tried, states, found = try_all(runs, whole, top, options)
     print(
-        f"{len(runs)} of {len(every)} failures of a sync, {tried} crash states,"
+        f"{tried} of {len(every)} failures of a sync, {states} crash states,"
         f" {sum(found.values())} violations, {time.monotonic() - began:.0f} s"
         f" (budget {options.budget}, seed {options.seed})"
     )

@@ -230,7 +230,11 @@ def _acknowledge_early() -> None:
 
 def _untranslated() -> None:
     """Let errors of LMDB and of the operating system pass as they are."""
-    lmdb_env._ours = lambda path, error: error  # type: ignore[assignment, return-value]  # noqa: ARG005
+
+    def passing(path: Path, error: Exception) -> Exception:
+        return error
+
+    lmdb_env._ours = passing  # type: ignore[assignment]
 
 
 def _without_reconnect() -> None:
