@@ -22,7 +22,8 @@ syncs nothing. Were the next commit to go on from there, its pages would take th
 that the meta page on disk leads to, and a power cut would leave neither commit. So after a commit
 that failed the files are opened again, and nothing is written before that meta page has been
 written once more, as the file has it, and a sync of it has succeeded (a sync alone could pass over
-a page whose write has failed before). New pages need no such care: what failed is written anew. A
+a page whose write has failed before); likewise before the first write after an open, for the
+process before may have failed and gone. New pages need no such care: what failed is written anew. A
 refused commit is thus gone for good once a later one has been acknowledged; if the power fails
 before the disk answers again, it may be there, whole.
 """
@@ -192,7 +193,7 @@ class Environment:
         self._growing = False
         self._closed = False
         self._broken = False  # the files must be opened again
-        self._unsettled: int | None = None  # the number of a commit that failed
+        self._unsettled = True  # a commit may have failed, and the disk may have it
         self._pid = os.getpid()
         self._env: Any = None
         store_files.prepare(self.path, create=initialise is not None and not read_only)
@@ -298,8 +299,8 @@ class Environment:
             env = self._enter()
             try:
                 txn = env.begin(write=write)
-                if write and self._unsettled is not None:
-                    self._settle(txn, self._unsettled)
+                if write and self._unsettled:
+                    self._settle(txn)
                 return txn
             except lmdb.MapResizedError:
                 self._leave()
@@ -332,19 +333,19 @@ class Environment:
         self._connect(self._map_size)
         self._broken = False
 
-    def _settle(self, txn: Any, number: int) -> None:
-        """Bring to disk that the commit of this number failed; `txn` keeps other writers away."""
+    def _settle(self, txn: Any) -> None:
+        """Bring to disk that the commit of the number of `txn` has not been; others must wait."""
         try:
-            offset = number % 2 * self._page_size
+            offset = txn.id() % 2 * self._page_size
             store_files.write_again(self.path, offset, self._page_size)
-            self._unsettled = None
+            self._unsettled = False
         except BaseException:
             txn.abort()
             raise
 
-    def commit_failed(self, number: int) -> None:
-        """Note that the commit of this number failed, while its transaction counts as open."""
-        self._unsettled = number
+    def commit_failed(self) -> None:
+        """Note that a commit failed, while its transaction still counts as open."""
+        self._unsettled = True
         self._break()
 
     def settle(self) -> EventStoreError | None:
@@ -540,13 +541,13 @@ class WriteSession:
             StoreFullError: there was no room; nothing was changed.
         """
         self._leave_to_parent()
-        environment, number = self._environment, self.transaction.number
+        environment = self._environment
         try:
             self._txn.commit()
         except lmdb.Error as error:
             ours = _ours(environment.path, error)
             if not isinstance(ours, MapFullError):
-                environment.commit_failed(number)
+                environment.commit_failed()
                 self._end()
                 ours = environment.settle() or ours
             raise ours from error

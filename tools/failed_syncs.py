@@ -5,10 +5,11 @@
 A sync that fails leaves the disk in doubt: each page may have reached it or not, and the kernel may
 take it for written from then on, so that the next sync succeeds without it. The workload (see
 `workload`) is run once for each sync of its files, which strace makes fail: those of new pages, of
-LMDB's meta pages (which are synced as they are written), of names and of backups; and once more
-for each meta page with the sync that should have set that right failing as well. It goes on, and
-the power is cut (as in `crash_states`, with the same disk) after each operation, until further
-steps have been acknowledged. What was in doubt stays so until it has been written and synced anew.
+LMDB's meta pages (which are synced as they are written), of names and of backups. For each meta
+page it is run twice more: with the sync that should have set that right failing as well, and with
+the process killed there, and another one begun. It goes on, and the power is cut (as in
+`crash_states`, with the same disk) after each operation, until further steps have been
+acknowledged. What was in doubt stays so until it has been written and synced anew.
 
 Of each state is asked what `crash_states` asks. The batch that was refused may be there, whole,
 until a later one has been acknowledged; after that it must not be. The failure is simulated; what
@@ -126,7 +127,9 @@ def points(calls: Path) -> list[tuple[str, ...]]:
         if name[1] != "pwrite64":
             found.append((failing,))
         elif re.search(r", 120, (32|4128)\) ", line):
-            found += [(failing,), (failing, f"fsync:error=EIO:when={numbers['fsync'] + 1}")]
+            settling = f"when={numbers['fsync'] + 1}"
+            found += [(failing,), (failing, f"fsync:error=EIO:{settling}")]
+            found.append((failing, f"fsync:signal=KILL:{settling}"))
     return found
 
 
@@ -146,14 +149,15 @@ def cuts(
     disk, seen = DoubtfulDisk(), set[bytes]()
     expected = Expected((), None, views)
     doubtful = with_refused(expected, lines, list(said(whole)))
-    failed, refused, acknowledged_after = False, False, 0
+    failed, refused, acknowledged_after, before = False, False, 0, 0
     for operation in operations:
         if isinstance(operation, Said):
             line = json.loads(operation.text)
             refused = refused or "refused" in line
             if "refused" not in line:
                 expected = acknowledging(expected, line)
-                acknowledged_after += refused
+                before = before if failed else line["position"]
+                acknowledged_after += failed and (refused or line["position"] > before)
             if acknowledged_after >= ACKNOWLEDGED_AFTER:
                 return
             continue
@@ -190,9 +194,12 @@ def acknowledging(expected: Expected, line: dict[str, Any]) -> Expected:
 def with_refused(
     expected: Expected, lines: Sequence[dict[str, Any]], whole: Sequence[dict[str, Any]]
 ) -> Expected:
-    """Return what may be true as well: the first batch that was refused is there, whole."""
+    """Return what may be true as well: the batch that failed first is there, whole.
+
+    It is that of the step that was refused, or of the one that was under way at the kill.
+    """
     for line, unfailed in zip(lines, whole, strict=False):
-        if "refused" in line:
+        if line["step"] != unfailed["step"] or "refused" in line:
             views = {**expected.views, unfailed["position"]: unfailed["view"]}
             return replace(expected, views=views)
     return expected
@@ -210,6 +217,12 @@ def judged(trial: Trial, root: str) -> str | None:
     return found
 
 
+def workload(folder: Path, weaken: str | None) -> list[str]:
+    """Return the command that runs the workload in a folder."""
+    command = [sys.executable, str(WORKLOAD), str(folder)]
+    return command + ([] if weaken is None else ["--weaken", weaken])
+
+
 def trials_of(
     injections: tuple[str, ...], whole: Sequence[Operation], top: Path, options: argparse.Namespace
 ) -> tuple[list[Trial], str]:
@@ -217,11 +230,12 @@ def trials_of(
     with tempfile.TemporaryDirectory(dir=top) as name:
         folder = Path(name) / "folder"
         unpack_source(folder)
-        command = [sys.executable, str(WORKLOAD), str(folder)]
-        command += [] if options.weaken is None else ["--weaken", options.weaken]
+        command = workload(folder, options.weaken)
         operations = trace(command, folder, Path(name) / "calls", injections)
+        if "KILL" in injections[-1]:
+            operations += trace(command, folder, Path(name) / "calls")
     failures = sum(isinstance(done, Sync | Write) and done.failed for done in operations)
-    if failures != len(injections):
+    if failures != sum("error" in text for text in injections):
         print(f"  {' and '.join(injections)}: not tried, for {failures} calls failed")
         return [], str(folder)
     return list(cuts(operations, whole, options.budget, random.Random(options.seed))), str(folder)
@@ -275,7 +289,7 @@ def main() -> int:
         top = Path(name).resolve()
         folder, calls = top / "folder", top / "calls"
         unpack_source(folder)
-        whole = trace([sys.executable, str(WORKLOAD), str(folder)], folder, calls)
+        whole = trace(workload(folder, options.weaken), folder, calls)
         every = points(calls)
         wanted = [run for run in every if options.only in " and ".join(run)]
         runs = chosen(wanted, options.points, options.seed)

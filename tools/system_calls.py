@@ -110,7 +110,7 @@ def tracer() -> str | None:
 def trace(
     command: Sequence[str], folder: Path, into: Path, injections: Sequence[str] = ()
 ) -> list[Operation]:
-    """Run a command, which must end well, and return what it did to the files of a folder.
+    """Run a command, which must end well or by our kill; return what it did to a folder's files.
 
     Args:
         command: the program and its arguments.
@@ -123,13 +123,17 @@ def trace(
         raise SystemExit("strace is needed (Debian: apt install strace), and leave to trace")
     options = ["-f", "-y", "-xx", "-s", "10000000", "-o", str(into)]
     options += [f"--inject={text}" for text in injections]
-    subprocess.run(
+    there = {str(path) for path in folder.rglob("*")}
+    ended = subprocess.run(
         [found, *options, "-e", "trace=" + ",".join(TRACED), *command],
-        check=True,
+        check=False,
         stdout=subprocess.DEVNULL,
     )
+    killed = any("signal=KILL" in text for text in injections)
+    if ended.returncode != (-9 if killed else 0):
+        raise SystemExit(f"{' '.join(command)} ended with {ended.returncode}")
     with into.open(encoding="ascii") as lines:
-        return list(_Reader(str(folder)).operations(lines))
+        return list(_Reader(str(folder), there).operations(lines))
 
 
 def _unescaped(text: str) -> bytes:
@@ -139,11 +143,11 @@ def _unescaped(text: str) -> bytes:
 class _Reader:
     """Reads strace's lines, and keeps what they do not say: offsets, flags, calls cut in two."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, there: set[str]) -> None:
         self.folder = folder
         self.offsets: dict[int, int] = {}
         self.durable: set[int] = set()
-        self.files: set[str] = set()
+        self.files = there
 
     def operations(self, lines: Iterator[str] | object) -> Iterator[Operation]:
         """Iterate over the operations that lines of strace stand for."""

@@ -250,11 +250,23 @@ def _without_settling() -> None:
     """Write on after a failed commit without a look at what the disk may have of it."""
     real = Environment.commit_failed
 
-    def failed(environment: Environment, number: int) -> None:
-        real(environment, number)
-        environment._unsettled = None
+    def failed(environment: Environment) -> None:
+        real(environment)
+        environment._unsettled = False
 
     Environment.commit_failed = failed  # type: ignore[assignment, method-assign]
+
+
+def _without_settling_at_open() -> None:
+    """Trust that no process before left a failed commit behind."""
+    real = Environment._connect
+
+    def connect(environment: Environment, map_size: int) -> None:
+        real(environment, map_size)
+        if not environment._broken:
+            environment._unsettled = False
+
+    Environment._connect = connect  # type: ignore[assignment, method-assign]
 
 
 def _settle_by_sync() -> None:
@@ -275,6 +287,7 @@ FAULT_WEAKENINGS: dict[str, Callable[[], None]] = {
     "acknowledge-early": _acknowledge_early,
     "no-reconnect": _without_reconnect,
     "no-settling": _without_settling,
+    "no-settling-at-open": _without_settling_at_open,
     "settle-by-sync": _settle_by_sync,
     "sparse-lock-file": _sparse_lock_file,
     "untranslated": _untranslated,

@@ -91,7 +91,8 @@ def test_the_attack_finds_a_weakened_store(weakening: str) -> None:
     ("weakening", "failing"),
     [
         ("no-settling", "pwrite64"),
-        ("settle-by-sync", "and fsync"),
+        ("no-settling-at-open", "signal=KILL"),
+        ("settle-by-sync", "and fsync:error"),
     ],
 )
 def test_the_attack_finds_a_commit_left_in_doubt(weakening: str, failing: str) -> None:
