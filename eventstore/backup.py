@@ -95,10 +95,14 @@ def whole_or_absent(destination: str | os.PathLike[str], source: Path) -> Genera
             for path in (*sorted(partial.iterdir()), partial):
                 store_files.sync(path)
             _give_name(partial, target)
+            try:
+                store_files.sync_names(target.parent)
+            except BaseException:
+                target.rename(partial)  # what was refused is not there
+                raise
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        store_files.sync_names(target.parent)
     except EventStoreError:
         raise
     except ValueError as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from eventstore import clock, codec, configs, log
 from eventstore.events import Deleted, Event, Record
-from eventstore.lmdb_env import Transaction
+from eventstore.lmdb_transaction import Transaction
 from eventstore.view import ImageView, ReadConfig
 
 

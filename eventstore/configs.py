@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from eventstore import digest
 from eventstore.errors import CorruptionError, UnknownFormatError
-from eventstore.lmdb_env import Transaction
+from eventstore.lmdb_transaction import Transaction
 
 PLAIN = 0
 _DATABASE = "configs"

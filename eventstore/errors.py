@@ -172,6 +172,9 @@ class StoreFullError(EventStoreError, OSError):
 class StoreIOError(EventStoreError, OSError):
     """The operating system refused to read or write the store's files.
 
+    Of a write, nothing was changed, and the same store goes on when the disk answers again. Should
+    the power fail before that, the batch that was refused may be there, whole.
+
     Attributes:
         path: the store's directory.
     """

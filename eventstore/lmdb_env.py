@@ -1,7 +1,7 @@
 """Own the LMDB environment: open, read, write, grow, copy, and translate its errors.
 
-The only module that imports `lmdb`. One environment is one directory (mode 0700, files 0600), in
-LMDB's 0.9 format. Its databases and their keys::
+With `lmdb_transaction` the only module that imports `lmdb`. One environment is one directory (mode
+0700, files 0600), in LMDB's 0.9 format. Its databases and their keys::
 
     meta        name (text)                         format, store_id, …: see meta
     log         position, 8 bytes big-endian        record, see codec
@@ -14,15 +14,25 @@ other LMDB file is ever taken over. When `write` returns, what was put is on dis
 `metasync` are passed explicitly); when it raises, nothing was changed. A read sees one commit, and
 no read transaction outlives its `with` block, for a long one keeps LMDB from reusing pages. The map
 is reserved large and sparse once; a writer grows it when it is full, with no other transaction of
-this process open. After a failed write that LMDB itself does not survive, the files are opened
-again. No exception of `lmdb` leaves this module untranslated.
+this process open. No exception of `lmdb` leaves this module untranslated.
+
+A commit writes new pages, syncs them, then writes and syncs one of the two meta pages. If the meta
+page's write fails, the disk may have the new one all the same: LMDB puts the old number back, but
+syncs nothing. Were the next commit to go on from there, its pages would take the places of those
+that the meta page on disk leads to, and a power cut would leave neither commit. So after a commit
+that failed the files are opened again, and nothing is written before that meta page has been
+written once more, as the file has it, and a sync of it has succeeded (a sync alone could pass over
+a page whose write has failed before); likewise before the first write after an open, for the
+process before may have failed and gone. New pages need no such care: what failed is written anew. A
+refused commit is thus gone for good once a later one has been acknowledged; if the power fails
+before the disk answers again, it may be there, whole.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,37 +42,29 @@ import lmdb
 
 from eventstore import store_files
 from eventstore.errors import (
-    NO_ROOM,
-    CorruptionError,
     EventStoreError,
     StoreClosedError,
     StoreForkedError,
     StoreFullError,
     StoreInUseError,
-    StoreIOError,
     StoreReadOnlyError,
     UnknownFormatError,
-    refused,
 )
+from eventstore.lmdb_transaction import READERS_MAX, MapFullError, Transaction, ours
 from eventstore.reader_slots import ReaderWatch
 
 DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
 MAP_SIZE = 1 << 36
-READERS_MAX = 1024
 _LOCK_FILE_SIZE = READERS_MAX * 64 + 128  # what LMDB makes for so many readers
 _LMDB_MAJOR = 0  # not what a variable of the process says, nor what a file asks for
 _T = TypeVar("_T")
 
-_open_lock = threading.Lock()
-_open_directories: dict[tuple[int, int], int] = {}
 _environments: WeakSet[Environment] = WeakSet()
 _inherited: list[object] = []
 
 
 def _forget_locks() -> None:
     """Let a child of `fork` meet no lock of a thread that it does not have."""
-    global _open_lock  # noqa: PLW0603 (a lock that was held at the fork is held for ever)
-    _open_lock = threading.Lock()
     for environment in _environments:
         environment._gate = threading.Condition()
         # LMDB opens a path once a process; letting go here allows the child to open its own.
@@ -70,93 +72,6 @@ def _forget_locks() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_locks)
-
-
-class Transaction:
-    """One LMDB transaction: gets, puts and cursors by database name."""
-
-    def __init__(self, path: Path, txn: Any, handles: dict[str, Any]) -> None:
-        """Wrap a transaction that `Environment` has begun on the store at `path`."""
-        self._path = path
-        self._txn = txn
-        self._handles = handles
-
-    @property
-    def number(self) -> int:
-        """Return the number of the commit that is seen; it grows with every commit."""
-        return int(self._txn.id())
-
-    def get(self, database: str, key: bytes) -> bytes | None:
-        """Return the value under a key, None if there is none."""
-        value: bytes | None = self._txn.get(key, db=self._handles[database])
-        return value
-
-    def put(self, database: str, key: bytes, value: bytes, *, replace: bool = False) -> None:
-        """Store a value.
-
-        Raises:
-            CorruptionError: the key is taken, and `replace` was not asked for.
-        """
-        if not self._put(database, key, value, overwrite=replace):
-            raise CorruptionError(f"{database}: the key {key.hex()} is taken")
-
-    def append(self, database: str, key: bytes, value: bytes) -> None:
-        """Store a value under a key greater than all others.
-
-        Raises:
-            CorruptionError: the key is not the greatest.
-        """
-        if not self._put(database, key, value, append=True, overwrite=False):
-            raise CorruptionError(f"{database}: the key {key.hex()} does not come last")
-
-    def delete(self, database: str, key: bytes) -> bool:
-        """Remove a key; tell whether it was there."""
-        try:
-            return bool(self._txn.delete(key, db=self._handles[database]))
-        except lmdb.Error as error:
-            raise _ours(self._path, error) from error
-
-    def _put(self, database: str, key: bytes, value: bytes, **flags: bool) -> bool:
-        """Put, and translate what LMDB says; a context manager here would cost as much again."""
-        try:
-            return bool(self._txn.put(key, value, db=self._handles[database], **flags))
-        except lmdb.Error as error:
-            raise _ours(self._path, error) from error
-
-    def has(self, database: str, key: bytes) -> bool:
-        """Tell whether there is a key, without reading its value."""
-        with self._txn.cursor(self._handles[database]) as cursor:
-            return bool(cursor.set_key(key))
-
-    def entries(self, database: str) -> int:
-        """Return the number of entries of a database."""
-        return int(self._txn.stat(self._handles[database])["entries"])
-
-    def last_key(self, database: str) -> bytes | None:
-        """Return the greatest key, None if there is none."""
-        with self._txn.cursor(self._handles[database]) as cursor:
-            return bytes(cursor.key()) if cursor.last() else None
-
-    def scan(
-        self, database: str, start: bytes = b"", *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over keys and values from the first key at or after `start`.
-
-        With `reverse`, from the last key at or before `start` downwards; an empty `start` is then
-        the greatest key.
-        """
-        with self._txn.cursor(self._handles[database]) as cursor:
-            if not reverse:
-                if cursor.set_range(start) if start else cursor.first():
-                    yield from cursor.iternext()
-                return
-            found = cursor.set_range(start) if start else False
-            if found and cursor.key() != start:
-                found = cursor.prev()
-            elif not found:
-                found = cursor.last()
-            if found:
-                yield from cursor.iterprev()
 
 
 class Environment:
@@ -181,8 +96,7 @@ class Environment:
             map_size_max: bytes that the map may grow to, None for no limit.
 
         Raises:
-            StoreUsageError: nothing is there and none may be made, it is no directory, or it lies
-                on a file system of the network.
+            StoreUsageError: no store is there and none may be made, or none can be there.
             StoreInUseError: it is open in this process already.
             StoreIOError: the operating system refuses.
             StoreFullError: there is no room to make it.
@@ -195,84 +109,73 @@ class Environment:
         self._active = 0
         self._growing = False
         self._closed = False
+        self._broken = False  # the files must be opened again
+        self._unsettled = True  # a commit may have failed, and the disk may have it
         self._pid = os.getpid()
         self._env: Any = None
         self._readers = ReaderWatch(self.path)
         store_files.prepare(self.path, create=initialise is not None and not read_only)
         if initialise is not None and not read_only:
             self._make(initialise)
-        self._register()
+        self._identity = store_files.claim(self.path)
         try:
-            self._connect(map_size)
+            with self._translated():
+                self._connect(map_size)
         except BaseException:
-            self._unregister()
+            store_files.release(self._identity)
             raise
         _environments.add(self)
 
     def _make(self, initialise: Callable[[Transaction], None]) -> None:
         """Make the data file under another name, and give it its own when it is whole."""
-        if self.path.joinpath(store_files.DATA).exists():
+        if store_files.is_there(self.path):
             return
         unfinished = self.path / store_files.UNFINISHED
         with store_files.locked(self.path), self._translated():
-            if self.path.joinpath(store_files.DATA).exists():
+            if store_files.is_there(self.path):
                 return
             unfinished.unlink(missing_ok=True)
-            env = lmdb.open(
-                os.fsencode(unfinished),
-                subdir=False,
-                lock=False,
-                mode=0o600,
-                max_dbs=len(DATABASES),
-                lib_version=_LMDB_MAJOR,
-            )
-            with env, env.begin(write=True) as txn:
-                handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
-                initialise(Transaction(self.path, txn, handles))
+            try:
+                self._fill(unfinished, initialise)
+            except lmdb.Error as error:
+                raise store_files.no_room(unfinished) or ours(self.path, error) from error
             store_files.publish(self.path)
 
-    def _register(self) -> None:
-        """Note that the directory is open: LMDB must not open a file twice in one process."""
-        with self._translated():
-            found = self.path.joinpath(store_files.DATA).stat()
-        self._identity = (found.st_dev, found.st_ino)
-        with _open_lock:
-            if _open_directories.get(self._identity) == self._pid:
-                raise StoreInUseError(
-                    f"{self.path} is open in this process already: share that store, it is"
-                    " safe among threads"
-                )
-            _open_directories[self._identity] = self._pid
-
-    def _unregister(self) -> None:
-        with _open_lock:
-            _open_directories.pop(self._identity, None)
+    def _fill(self, unfinished: Path, initialise: Callable[[Transaction], None]) -> None:
+        """Make a data file and write what every store holds."""
+        env = lmdb.open(
+            os.fsencode(unfinished),
+            subdir=False,
+            lock=False,
+            mode=0o600,
+            max_dbs=len(DATABASES),
+            lib_version=_LMDB_MAJOR,
+        )
+        with env, env.begin(write=True) as txn:
+            handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
+            initialise(Transaction(self.path, txn, handles))
 
     def _connect(self, map_size: int) -> None:
         """Let LMDB open the files; close them again if they are not a store's."""
-        if not self.read_only:
-            store_files.fill_lock_file(self.path, _LOCK_FILE_SIZE)
-        with self._translated():
-            env = self._open_files(map_size)
-            try:
-                self._refuse_cut(env)
-                env.reader_check()
-                self._handles = {
-                    name: env.open_db(name.encode(), create=False) for name in DATABASES
-                }
-            except (lmdb.NotFoundError, lmdb.IncompatibleError) as error:
-                env.close()
-                raise UnknownFormatError(
-                    f"{self.path} holds an LMDB file of another program; it was left as it is",
-                    found=None,
-                    supported=(),
-                ) from error
-            except BaseException:
-                env.close()
+        store_files.fill_lock_file(self.path, _LOCK_FILE_SIZE)
+        env = self._open_files(map_size)
+        try:
+            info, self._page_size = env.info(), int(env.stat()["psize"])
+            self._map_size = int(info["map_size"])
+            store_files.refuse_cut(self.path, (int(info["last_pgno"]) + 1) * self._page_size)
+            env.reader_check()
+            self._handles = {name: env.open_db(name.encode(), create=False) for name in DATABASES}
+        except BaseException as error:
+            env.close()
+            if not isinstance(error, lmdb.NotFoundError | lmdb.IncompatibleError):
                 raise
-            self._names = store_files.Names(self.path)
-            self._env = env
-            self._page_size = int(env.stat()["psize"])
+            raise UnknownFormatError(
+                f"{self.path} holds an LMDB file of another program; it was left as it is",
+                found=None,
+                supported=(),
+            ) from error
+        self._names = store_files.Names(self.path)
+        self._env = env
 
     def _open_files(self, map_size: int) -> Any:
         try:
@@ -300,29 +203,21 @@ class Environment:
                 ) from error
             raise StoreInUseError(f"{self.path} is open in this process otherwise") from error
 
-    def _refuse_cut(self, env: Any) -> None:
-        """Refuse a file that ends before its last page: to read there would kill the process."""
-        info, page_size = env.info(), int(env.stat()["psize"])
-        needed = (int(info["last_pgno"]) + 1) * page_size
-        size = self.path.joinpath(store_files.DATA).stat().st_size
-        if size < needed:
-            raise CorruptionError(
-                f"{self.path} is cut short: its data has {size} bytes and needs {needed}"
-            )
-
     def close(self) -> None:
         """Close the environment; closing twice is no error."""
         if os.getpid() != self._pid:
             return  # what was inherited is the parent's to close
         with self._gate:
-            env, self._env = self._env, None
+            first = self._env is not None or self._broken
+            env, self._env, self._broken = self._env, None, False
             # A second close returns when the first has ended, so that an open may follow it.
-            while self._active or (env is None and not self._closed):
+            while self._active or not (first or self._closed):
                 self._gate.wait()
-            if env is None:
+            if not first:
                 return
-            env.close()
-            self._unregister()
+            if env is not None:
+                env.close()
+            store_files.release(self._identity)
             self._closed = True
             self._gate.notify_all()
 
@@ -347,15 +242,18 @@ class Environment:
         while True:
             env = self._enter()
             try:
-                return env.begin(write=write)
+                txn = env.begin(write=write)
+                if write and self._unsettled:
+                    self._settle(txn)
+                return txn
             except lmdb.MapResizedError:
                 self._leave()
                 with self._alone():
-                    self._env.set_mapsize(0)
+                    self._resize(0)
             except lmdb.PanicError:
                 # A write failed in a way after which LMDB trusts its memory no more.
+                self._break()
                 self._leave()
-                self._reconnect(env)
             except lmdb.ReadersFullError:
                 self._leave()
                 if not env.reader_check():
@@ -364,20 +262,53 @@ class Environment:
                 self._leave()
                 raise
 
-    def _reconnect(self, broken: Any) -> None:
-        """Open the files again in place of an environment that LMDB has given up."""
-        with self._alone():
-            if self._env is not broken:
-                return  # another thread was faster
-            self._env = None
-            map_size = int(broken.info()["map_size"])
-            broken.close()
-            try:
-                self._connect(map_size)
-            except BaseException:
-                self._unregister()
-                self._closed = True
-                raise
+    def _break(self) -> None:
+        """Have the files opened again before the next transaction, unless a close waits already."""
+        with self._gate:
+            self._broken = self._env is not None
+
+    def _connect_again(self) -> None:
+        """Open the files again; if that fails, the next transaction tries once more."""
+        env, self._env = self._env, None
+        if env is not None:
+            env.close()
+        self._names.refuse_lost()
+        self._connect(self._map_size)
+        self._broken = False
+
+    def _settle(self, txn: Any) -> None:
+        """Bring to disk that the commit of the number of `txn` has not been; others must wait."""
+        try:
+            offset = txn.id() % 2 * self._page_size
+            store_files.write_again(self.path, offset, self._page_size)
+            self._unsettled = False
+        except BaseException:
+            txn.abort()
+            raise
+
+    def commit_failed(self) -> None:
+        """Note that a commit failed, while its transaction still counts as open."""
+        self._unsettled = True
+        self._break()
+
+    def settle(self) -> EventStoreError | None:
+        """Bring to disk that a commit failed, if the disk allows it now; else the next write must.
+
+        Until then, a write would risk what had been acknowledged; see the module's docstring.
+
+        Returns:
+            The error that says that there is no room, if that is so.
+        """
+        try:
+            with self._translated():
+                txn = self._begin(write=True)
+                try:
+                    return store_files.no_room(self.path / store_files.DATA)
+                finally:
+                    txn.abort()
+                    self._leave()
+        except EventStoreError as error:
+            return error if isinstance(error, StoreFullError) else None
 
     def commit_number(self) -> int:
         """Return the number of the newest commit, of whichever process."""
@@ -465,6 +396,8 @@ class Environment:
                 while self._active:
                     self._gate.wait()
                 self._check_usable()
+                if self._broken:
+                    self._connect_again()
                 yield
             finally:
                 self._growing = False
@@ -478,22 +411,24 @@ class Environment:
         """
         with self._translated(), self._alone():
             size = int(self._env.info()["map_size"])
-            target = size * 2 if self._map_size_max is None else self._map_size_max
-            target = min(target, size * 2)
+            target = min(size * 2, self._map_size_max or size * 2)
             if target <= size:
-                raise StoreFullError(
-                    f"{self.path}: the store has reached its limit of {size} bytes",
-                    path=str(self.path),
-                    map_size=size,
-                )
+                limit = f"{self.path}: the store has reached its limit of {size} bytes"
+                raise StoreFullError(limit, path=str(self.path), map_size=size)
             try:
-                self._env.set_mapsize(target)
+                self._resize(target)
             except (lmdb.Error, OSError, OverflowError) as error:
-                raise StoreFullError(
-                    f"{self.path}: the map cannot grow beyond {size} bytes: {error}",
-                    path=str(self.path),
-                    map_size=size,
-                ) from error
+                limit = f"{self.path}: the map cannot grow beyond {size} bytes: {error}"
+                raise StoreFullError(limit, path=str(self.path), map_size=size) from error
+
+    def _resize(self, size: int) -> None:
+        """Map the data file anew; 0 is the size that another process gave it."""
+        try:
+            self._env.set_mapsize(size)
+        except BaseException:
+            self._broken = True  # the old map is gone, and LMDB would read there
+            raise
+        self._map_size = int(self._env.info()["map_size"])
 
     def size_on_disk(self) -> int:
         """Return the bytes that the data file takes on disk."""
@@ -512,12 +447,16 @@ class Environment:
             env.copy(os.fsencode(destination), compact=True, txn=txn._txn)
 
     def _enter(self) -> Any:
-        with self._gate:
-            while self._growing:
-                self._gate.wait()
-            self._check_usable()
-            self._active += 1
-            return self._env
+        while True:
+            with self._gate:
+                while self._growing:
+                    self._gate.wait()
+                self._check_usable()
+                if not self._broken:
+                    self._active += 1
+                    return self._env
+            with self._alone():
+                pass  # that opens the files again
 
     def _leave(self) -> None:
         with self._gate:
@@ -526,10 +465,8 @@ class Environment:
 
     def _check_usable(self) -> None:
         if os.getpid() != self._pid:
-            raise StoreForkedError(
-                f"{self.path} was opened before fork: open it again in this process"
-            )
-        if self._env is None:
+            raise StoreForkedError(f"{self.path} was opened before fork: open it again here")
+        if self._env is None and not self._broken:
             raise StoreClosedError(f"{self.path} is closed")
 
     @contextmanager
@@ -540,7 +477,7 @@ class Environment:
         except EventStoreError:
             raise
         except (lmdb.Error, OSError) as error:
-            raise _ours(self.path, error) from error
+            raise ours(self.path, error) from error
 
 
 class WriteSession:
@@ -559,11 +496,18 @@ class WriteSession:
             StoreFullError: there was no room; nothing was changed.
         """
         self._leave_to_parent()
-        with self._environment._translated():
-            try:
-                self._txn.commit()
-            finally:
+        environment = self._environment
+        try:
+            self._txn.commit()
+        except lmdb.Error as error:
+            refusal = ours(environment.path, error)
+            if not isinstance(refusal, MapFullError):
+                environment.commit_failed()
                 self._end()
+                refusal = environment.settle() or refusal
+            raise refusal from error
+        finally:
+            self._end()
 
     def abort(self) -> None:
         """Give everything up; does nothing after `commit`."""
@@ -585,31 +529,3 @@ class WriteSession:
         if self._txn is not None:
             self._txn = None
             self._environment._leave()
-
-
-class MapFullError(StoreFullError):
-    """The map is full: whoever writes grows it and tries again."""
-
-
-def _ours(path: Path, error: Exception) -> EventStoreError:
-    """Return the error of ours that says what one of LMDB or of the operating system means."""
-    if isinstance(error, OSError):
-        return refused(str(path), error)
-    if isinstance(error, lmdb.MapFullError):
-        return MapFullError(f"{path}: the map is full")
-    if isinstance(error, lmdb.NotFoundError | lmdb.InvalidError | lmdb.VersionMismatchError):
-        return CorruptionError(f"{path} is no store of ours: {error}")
-    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
-        return CorruptionError(f"{path}: {error}")
-    if isinstance(error, lmdb.ReadonlyError):  # its name for every lack of permission
-        return StoreIOError(
-            str(path), "its files may not be opened: reading, too, needs to write to lock.mdb"
-        )
-    if isinstance(error, lmdb.ReadersFullError):
-        return StoreIOError(
-            str(path), f"all {READERS_MAX} readers' slots are taken: end one of the readers"
-        )
-    full = any(os.strerror(number) in str(error) for number in NO_ROOM)
-    if full or store_files.cut_short(path, error):
-        return StoreFullError(f"{path}: {error}", path=str(path))
-    return StoreIOError(str(path), str(error))

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from eventstore import codec
 from eventstore.errors import CorruptionError
 from eventstore.events import Record
-from eventstore.lmdb_env import Environment, Transaction
+from eventstore.lmdb_env import Environment
+from eventstore.lmdb_transaction import Transaction
 
 PAGE_LENGTH = 1024
 _LOG = "log"

@@ -24,7 +24,8 @@ from msgspec import Struct
 
 from eventstore import clock
 from eventstore.errors import CorruptionError, UnknownFormatError
-from eventstore.lmdb_env import Environment, Transaction
+from eventstore.lmdb_env import Environment
+from eventstore.lmdb_transaction import Transaction
 
 FORMAT = 1
 _DATABASE = "meta"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from eventstore.errors import SourceError
@@ -60,7 +61,8 @@ def read(path: Path, size_max: int) -> bytes | None:
     except OSError as error:
         raise IrregularFileError("unreadable", error.strerror or str(error)) from error
     finally:
-        os.close(handle)
+        with suppress(OSError):  # nothing was written that a close could lose
+            os.close(handle)
     if len(content) > size_max:
         raise IrregularFileError("too-large", f"it has more than {size_max} bytes")
     return content

@@ -30,7 +30,8 @@ from msgspec import Struct
 
 from eventstore import codec
 from eventstore.errors import CorruptionError
-from eventstore.lmdb_env import Environment, Transaction
+from eventstore.lmdb_env import Environment
+from eventstore.lmdb_transaction import Transaction
 from eventstore.view import ImageView, State
 
 INTERVAL_MIN = 4096

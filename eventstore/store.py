@@ -28,7 +28,8 @@ from eventstore.errors import (
 from eventstore.events import Event, Record, pack_chain
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
-from eventstore.lmdb_env import MAP_SIZE, Environment, MapFullError, WriteSession
+from eventstore.lmdb_env import MAP_SIZE, Environment, WriteSession
+from eventstore.lmdb_transaction import MapFullError
 from eventstore.reader import StoreReader
 from eventstore.view import ImageView
 

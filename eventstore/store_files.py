@@ -15,9 +15,9 @@ import fcntl
 import logging
 import os
 import re
-import resource
 import stat
 import struct
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +25,8 @@ from pathlib import Path
 from eventstore.errors import (
     CorruptionError,
     EventStoreError,
+    StoreFullError,
+    StoreInUseError,
     StoreIOError,
     StoreNotFoundError,
     StoreUsageError,
@@ -40,9 +42,22 @@ NETWORK_FILE_SYSTEMS = re.compile(
 # The first page begins with its number and flags; then LMDB says that it is LMDB, and which.
 _MAGIC, _VERSION = struct.pack("=L", 0xBEEFC0DE), struct.pack("=L", 1)
 _MAGIC_OFFSET, _META_LENGTH = 16, 152
-_ROOM_MIN = 1 << 16  # with less than this left, a write may be cut short
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _MOUNTS = "/proc/self/mountinfo"
+_ROOM_MIN = 1 << 18
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+_open_lock = threading.Lock()
+_open_files: dict[tuple[int, int], int] = {}
+
+
+def _forget_lock() -> None:
+    """Let a child of `fork` meet no lock that another thread of the parent held."""
+    global _open_lock  # noqa: PLW0603 (a lock that was held at the fork is held for ever)
+    _open_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_lock)
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +102,26 @@ def prepare(path: Path, *, create: bool) -> None:
         if create:
             _refuse_network(path)
             make_directories(path, 0o700)
-        elif not path.joinpath(DATA).exists():
+        elif not is_there(path):
             raise StoreNotFoundError(str(path))
         else:
             _refuse_network(path)
         for name in (DATA, LOCK):
             _refuse_strange(path / name)
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether a store's data file has its name; a disk that does not say is no answer.
+
+    Raises:
+        StoreIOError: the operating system refuses to tell.
+    """
+    with _translated(path):
+        try:
+            path.joinpath(DATA).stat()
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def _refuse_strange(path: Path) -> None:
@@ -224,15 +253,19 @@ def fill_lock_file(path: Path, length: int) -> None:
     Raises:
         StoreFullError: there is no room for it.
     """
-    try:
-        handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return  # LMDB says better what is wrong, or does without on a medium that is read only
     with _translated(path):
         try:
-            found = os.fstat(handle)
-            if found.st_blocks * 512 < found.st_size or not found.st_size:
-                os.posix_fallocate(handle, 0, found.st_size or length)
+            handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno in _REFUSED:
+                return  # LMDB refuses as well, or does without on a medium that is read only
+            raise
+        try:
+            size = os.fstat(handle).st_size
+            if not os.pread(handle, 4, 0).strip(b"\0"):
+                size = max(size, length)  # LMDB has not set it up, or a full disk cut it short
+            if _has_holes(handle, size):
+                os.posix_fallocate(handle, 0, size)
         finally:
             os.close(handle)
 
@@ -275,24 +308,111 @@ def _identity(path: str) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino)
 
 
-def cut_short(path: Path, error: Exception) -> bool:
-    """Tell whether LMDB speaks of a write that had no room for its end: it calls that EIO.
+def _has_holes(handle: int, size: int) -> bool:
+    """Tell whether some of the first bytes of a file may have no place on disk."""
+    found = os.fstat(handle)
+    if found.st_size < size or found.st_blocks * 512 < size:
+        return True
+    return os.lseek(handle, 0, os.SEEK_HOLE) < size
+
+
+def write_again(path: Path, offset: int, length: int) -> None:
+    """Bring bytes of the data file to disk that the kernel may take for written, and are not.
+
+    A sync that has failed leaves it at that; so the same bytes are written once more. Nobody else
+    may write there meanwhile.
+
+    Raises:
+        StoreIOError: the operating system refuses.
+    """
+    with _translated(path):
+        handle = os.open(path / DATA, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            data = os.pread(handle, length, offset)
+            if len(data) != length or os.pwrite(handle, data, offset) != length:
+                raise OSError(errno.EIO, "a page could not be written again")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def no_room(data: Path) -> StoreFullError | None:
+    """Return the error that says that a data file cannot grow, None if nothing says so.
+
+    This tells a full disk from a failing one where LMDB does not: it calls a write that ends short
+    an I/O error. What such a write left of the room counts as none. The file's length is what it
+    was when this returns; nobody else may write to it meanwhile.
 
     Args:
-        path: the store's directory.
-        error: what LMDB said.
+        data: the file.
     """
-    if os.strerror(errno.EIO) not in str(error):
-        return False
     try:
-        disk, size = os.statvfs(path), path.joinpath(DATA).stat().st_size
-    except OSError:
-        return False
-    room = disk.f_bavail * disk.f_frsize
-    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if limit != resource.RLIM_INFINITY:
-        room = min(room, limit - size)
-    return room < _ROOM_MIN
+        with _translated(data.parent):
+            handle = os.open(data, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                size = os.fstat(handle).st_size
+                try:
+                    os.posix_fallocate(handle, size, _ROOM_MIN)
+                finally:
+                    os.ftruncate(handle, size)
+            finally:
+                os.close(handle)
+    except StoreFullError as error:
+        return error
+    except EventStoreError:
+        return None
+    return None
+
+
+def refuse_cut(path: Path, needed: int) -> None:
+    """Refuse a data file that ends before its last page: to read there would kill the process.
+
+    Raises:
+        CorruptionError: it does.
+        StoreIOError: the operating system refuses.
+    """
+    with _translated(path):
+        size = path.joinpath(DATA).stat().st_size
+    if size < needed:
+        raise CorruptionError(f"{path} is cut short: its data has {size} bytes and needs {needed}")
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Return what tells the data file of a store from every other file.
+
+    Raises:
+        StoreIOError: the operating system refuses.
+    """
+    with _translated(path):
+        found = path.joinpath(DATA).stat()
+    return found.st_dev, found.st_ino
+
+
+def claim(path: Path) -> tuple[int, int]:
+    """Note that this process opens a store: LMDB must not open a file twice in one process.
+
+    Returns:
+        What `release` takes.
+
+    Raises:
+        StoreInUseError: it is open already.
+        StoreIOError: the operating system refuses.
+    """
+    found = identity(path)
+    with _open_lock:
+        if _open_files.get(found) == os.getpid():
+            raise StoreInUseError(
+                f"{path} is open in this process already: share that store, it is safe"
+                " among threads"
+            )
+        _open_files[found] = os.getpid()
+    return found
+
+
+def release(claimed: tuple[int, int]) -> None:
+    """Note that this process has closed a store."""
+    with _open_lock:
+        _open_files.pop(claimed, None)
 
 
 def sync(path: Path) -> None:

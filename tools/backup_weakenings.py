@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from eventstore import backup, log, meta, store_files
-from eventstore.lmdb_env import Environment, Transaction
+from eventstore.lmdb_env import Environment
+from eventstore.lmdb_transaction import Transaction
 
 # `eventstore.restore` is the function; the module of that name is asked for by its own.
 from eventstore.restore import restore as _restore

@@ -39,7 +39,7 @@ from crash_states import fast_folder
 from eventstore import ImageStore, ImageView, StoreUsageError, batch, clock, log, store
 from eventstore.cli.moments import position_of
 from eventstore.events import Event
-from eventstore.lmdb_env import Transaction
+from eventstore.lmdb_transaction import Transaction
 from eventstore.reader import StoreReader
 
 SECOND = clock.NANOSECONDS

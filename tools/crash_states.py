@@ -377,10 +377,19 @@ def try_all(
 
 
 def isolated_violation(trial: tuple[State, str, Expected]) -> str | None:
-    """Look at a state in a process of its own, for LMDB may end the one that opens it.
+    """Look at a state in a process of its own.
 
     Args:
         trial: the arguments of `violation`.
+    """
+    return isolated(partial(violation, *trial))
+
+
+def isolated(look: Callable[[], str | None]) -> str | None:
+    """Call a function in a process of its own, for LMDB may end the one that opens a bad file.
+
+    Returns:
+        What the function returned, or how its process ended.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -388,14 +397,15 @@ def isolated_violation(trial: tuple[State, str, Expected]) -> str | None:
         os.close(reading)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
         signal.alarm(SECONDS_MAX)
-        os.write(writing, (violation(*trial) or "").encode()[:4096])
+        os.write(writing, (look() or "").encode()[:4096])
         os._exit(0)
     os.close(writing)
     with open(reading, "rb") as answer:
         text = answer.read().decode("utf-8", "replace")
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status < 0:
-        return f"the process that opened it was ended by {signal.Signals(-status).name}"
+    if status:
+        ended = f"exit code {status}" if status > 0 else signal.Signals(-status).name
+        return f"the process that opened it was ended by {ended}"
     return text or None
 
 

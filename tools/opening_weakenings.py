@@ -9,7 +9,8 @@ from typing import Any, Self
 import lmdb
 
 from eventstore import lmdb_env, meta, store_files
-from eventstore.lmdb_env import Environment, Transaction
+from eventstore.lmdb_env import Environment
+from eventstore.lmdb_transaction import Transaction
 
 
 def _without_format_check() -> None:
@@ -30,7 +31,7 @@ class _Forgetful(dict[tuple[int, int], int]):
 
 def _without_registry() -> None:
     """Do not know which stores this process has open."""
-    lmdb_env._open_directories = _Forgetful()
+    store_files._open_files = _Forgetful()
 
 
 class _Taking:

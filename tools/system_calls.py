@@ -3,7 +3,9 @@
 Only what changes files or makes changes durable is kept, in the order in which the kernel ended it:
 writes with their place and bytes, truncations, names that come and go, syncs, and what the program
 said on standard output. A call that this reader cannot turn into one of these is an error, so that
-no write of a later version of anything is overlooked.
+no write of a later version of anything is overlooked. Calls that failed did nothing and are left
+out, but those that strace made fail may stand for a disk that did a part of them: syncs and writes
+of that kind are kept, as `failed`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ _CALL = re.compile(r"^(\w+)\((.*)\) += (-?\d+)")
 _RESUMED = re.compile(r"^<\.\.\. \w+ resumed>(.*)$")
 _DESCRIPTOR = re.compile(r"^(-?\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2})*)(?:>\(deleted\)|>)")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
+_PATH = re.compile(r'(?:(?:\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2})*)>, )?"((?:\\x[0-9a-f]{2})*)"')
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Write:
     offset: int
     data: bytes
     durable: bool
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Sync:
     """A file, or the names in a folder, was brought to disk."""
 
     path: str
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,25 +107,33 @@ def tracer() -> str | None:
     return found if tried.returncode == 0 and not tried.stderr else None
 
 
-def trace(command: Sequence[str], folder: Path, into: Path) -> list[Operation]:
-    """Run a command, which must end well, and return what it did to the files of a folder.
+def trace(
+    command: Sequence[str], folder: Path, into: Path, injections: Sequence[str] = ()
+) -> list[Operation]:
+    """Run a command, which must end well or by our kill; return what it did to a folder's files.
 
     Args:
         command: the program and its arguments.
         folder: paths outside of it are left out; it is an absolute path without links.
         into: a file for strace's own output.
+        injections: calls that strace makes fail, in its own words.
     """
     found = tracer()
     if found is None:
         raise SystemExit("strace is needed (Debian: apt install strace), and leave to trace")
     options = ["-f", "-y", "-xx", "-s", "10000000", "-o", str(into)]
-    subprocess.run(
+    options += [f"--inject={text}" for text in injections]
+    there = {str(path) for path in folder.rglob("*")}
+    ended = subprocess.run(
         [found, *options, "-e", "trace=" + ",".join(TRACED), *command],
-        check=True,
+        check=False,
         stdout=subprocess.DEVNULL,
     )
+    killed = any("signal=KILL" in text for text in injections)
+    if ended.returncode != (-9 if killed else 0):
+        raise SystemExit(f"{' '.join(command)} ended with {ended.returncode}")
     with into.open(encoding="ascii") as lines:
-        return list(_Reader(str(folder)).operations(lines))
+        return list(_Reader(str(folder), there).operations(lines))
 
 
 def _unescaped(text: str) -> bytes:
@@ -130,11 +143,11 @@ def _unescaped(text: str) -> bytes:
 class _Reader:
     """Reads strace's lines, and keeps what they do not say: offsets, flags, calls cut in two."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, there: set[str]) -> None:
         self.folder = folder
         self.offsets: dict[int, int] = {}
         self.durable: set[int] = set()
-        self.files: set[str] = set()
+        self.files = there
 
     def operations(self, lines: Iterator[str] | object) -> Iterator[Operation]:
         """Iterate over the operations that lines of strace stand for."""
@@ -151,8 +164,26 @@ class _Reader:
             if resumed is not None:
                 call = begun.pop(process) + resumed[1]
             parsed = _CALL.match(call)
-            if parsed is not None and int(parsed[3]) >= 0:
+            if parsed is None:
+                continue
+            if int(parsed[3]) >= 0:
                 yield from self._call(parsed[1], parsed[2], int(parsed[3]), call)
+            elif call.endswith("(INJECTED)"):
+                yield from self._failed(parsed[1], parsed[2])
+
+    def _failed(self, name: str, arguments: str) -> Iterator[Operation]:
+        """Take in a call that was made to fail."""
+        found = _DESCRIPTOR.match(arguments)
+        if found is None or not self._inside(_unescaped(found[2]).decode()):
+            return
+        path = _unescaped(found[2]).decode()
+        if name in SYNCS:
+            yield Sync(path, failed=True)
+        elif name == "pwrite64":
+            data = b"".join(_unescaped(text) for text in _texts(arguments))
+            yield Write(path, int(arguments.rsplit(", ", 1)[1]), data, durable=False, failed=True)
+        else:
+            raise AssertionError(f"what does a failed {name} leave?")
 
     def _call(self, name: str, arguments: str, result: int, call: str) -> Iterator[Operation]:
         if name in OPENS:
@@ -191,7 +222,10 @@ class _Reader:
             yield Resize(path, 0)
 
     def _name(self, name: str, arguments: str) -> Iterator[Operation]:
-        paths = [_unescaped(text).decode() for text in _texts(arguments)]
+        paths = [
+            str(Path(_unescaped(folder).decode(), _unescaped(text).decode()))
+            for folder, text in _PATH.findall(arguments)
+        ]
         if not self._inside(paths[0]):
             return
         if name.startswith("mkdir"):

@@ -7,6 +7,13 @@ a step, each by one system call, once the step has been acknowledged or refused:
     {"step": "create a", "store": "store", "position": 1, "view": digest of the view there}
     {"step": "create b", "store": "store", "refused": "StoreFullError", "position": …, "view": …}
 
+A step that was refused is not tried again; the next one follows on the same open store. An open
+that is refused is tried again, a few times. Where the store cannot even be read after a
+refusal, `unreadable` names the error in place of position and view. With `--file-size-max`, no file
+may grow beyond so many bytes (the kernel cuts the write there, and refuses the next) until a step
+has been refused for it; with `--open-first`, that begins when the store is open. `--more N` creates
+N further images at the end.
+
 Nothing depends on time or chance, so that two runs make the same system calls. Every step is one
 batch at most.
 """
@@ -17,20 +24,34 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-from eventstore import EventStoreError, ImageStore, ImageView
+from eventstore import (
+    EventStoreError,
+    ImageStore,
+    ImageView,
+    StoreIOError,
+    lmdb_env,
+    lmdb_transaction,
+    store_files,
+)
+from eventstore.lmdb_env import Environment, WriteSession
+from eventstore.lmdb_transaction import MapFullError
 from eventstore.sources.docker_imagedb import DockerImageDB
 from eventstore.sync import sync
 
 STORE, BACKUP, SOURCE = "store", "backup", "source"
 MAP_SIZE = 1 << 17
+OPENS_MAX = 60
 TIME_NS = 1_700_000_000_000_000_000
 Step = tuple[str, Callable[[], object]]
 
@@ -49,10 +70,11 @@ def config(name: str, size: int = 0) -> bytes:
 class Workload:
     """The steps, on an open store."""
 
-    def __init__(self, store: ImageStore, folder: Path) -> None:
-        """Take over an open store in `folder`."""
+    def __init__(self, store: ImageStore, folder: Path, more: int = 0) -> None:
+        """Take over an open store in `folder`; at the end, create so many `more` images."""
         self.store = store
         self.folder = folder
+        self.more = more
 
     def steps(self) -> Iterator[Step]:
         """Iterate over the names of all steps and what each does."""
@@ -78,6 +100,8 @@ class Workload:
         yield "create c", partial(store.create, config("c"))
         yield "delete c", partial(store.delete, c)
         yield "third snapshot", store.take_snapshot
+        for number in range(self.more):
+            yield f"one more, {number}", partial(store.create, config(f"more {number}"))
 
     def _id(self, name: str) -> str:
         raw = config(name, 100_000 if name == "large" else 0)
@@ -96,39 +120,65 @@ class Workload:
         sync(self.store, found.images, found.passed_over, allow_mass_delete=True)
 
 
-def say(step: str, store: ImageStore, error: EventStoreError | None = None) -> None:
+def say(step: str, store: ImageStore | None, error: EventStoreError | None = None) -> None:
     """Write one line about a step by one system call, with what the store answers now."""
-    view = store.as_of(position=store.position)
-    said: dict[str, Any] = {
-        "step": step,
-        "store": BACKUP if step == "backup" else STORE,
-        "position": view.position,
-        "view": view_digest(view),
-    }
+    said: dict[str, Any] = {"step": step, "store": BACKUP if step == "backup" else STORE}
     if error is not None:
         said["refused"] = type(error).__name__
+    if store is not None:
+        try:
+            view = store.as_of(position=store.position)
+        except EventStoreError as unreadable:
+            said["unreadable"] = type(unreadable).__name__
+        else:
+            said |= {"position": view.position, "view": view_digest(view)}
     os.write(sys.stdout.fileno(), json.dumps(said).encode() + b"\n")
 
 
-def run(folder: Path, *, map_size_max: int | None) -> None:
-    """Do all steps; after one that was refused, go on with the next on the same open store."""
+def opened(folder: Path, map_size_max: int | None) -> ImageStore:
+    """Open the store, and try again if that is refused."""
     ticks = iter(range(TIME_NS, TIME_NS + 10**15, 10**9))
-    with ImageStore.open(
-        folder / STORE,
-        actor="workload",
-        operating_system="linux",
-        map_size=MAP_SIZE,
-        map_size_max=map_size_max,
-        now=lambda: next(ticks),
-    ) as store:
+    for tries_left in reversed(range(OPENS_MAX)):
+        try:
+            return ImageStore.open(
+                folder / STORE,
+                actor="workload",
+                operating_system="linux",
+                map_size=MAP_SIZE,
+                map_size_max=map_size_max,
+                now=lambda: next(ticks),
+            )
+        except EventStoreError as error:
+            say("open", None, error)
+            limit_file_size(None)
+            if not tries_left:
+                raise SystemExit(0) from error
+    raise AssertionError
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do all steps; after one that was refused, go on with the next on the same open store."""
+    # A backup is made under a name that depends on chance otherwise.
+    tempfile._name_sequence = map(str, count())  # type: ignore[attr-defined]
+    limit_file_size(None if options.open_first else options.file_size_max)
+    with opened(options.folder, options.map_size_max) as store:
         say("open", store)
-        for name, work in Workload(store, folder).steps():
+        if options.open_first:
+            limit_file_size(options.file_size_max)
+        for name, work in Workload(store, options.folder, options.more).steps():
             try:
                 work()
             except EventStoreError as error:
                 say(name, store, error)
+                limit_file_size(None)
             else:
                 say(name, store)
+
+
+def limit_file_size(limit: int | None) -> None:
+    """Let no file of this process grow beyond a limit, or take the limit away."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard if limit is None else limit, hard))
 
 
 def main() -> None:
@@ -136,11 +186,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--map-size-max", type=int, default=None)
-    parser.add_argument("--weaken", choices=sorted(WEAKENINGS), default=None)
+    parser.add_argument("--file-size-max", type=int, default=None)
+    parser.add_argument("--open-first", action="store_true")
+    parser.add_argument("--more", type=int, default=0)
+    weakenings = WEAKENINGS | FAULT_WEAKENINGS
+    parser.add_argument("--weaken", choices=sorted(weakenings), default=None)
     options = parser.parse_args()
     if options.weaken is not None:
-        WEAKENINGS[options.weaken]()
-    run(options.folder, map_size_max=options.map_size_max)
+        weakenings[options.weaken]()
+    run(options)
 
 
 def _without_sync() -> None:
@@ -168,6 +222,86 @@ def _without_fsync() -> None:
     os.fsync = lambda fd: None  # noqa: ARG005 (the name is part of its type)
 
 
+def _acknowledge_early() -> None:
+    """Say that a batch is on disk before LMDB has agreed, and pass over what it says."""
+    real = WriteSession.commit
+
+    def swallowing(session: WriteSession) -> None:
+        try:
+            real(session)
+        except MapFullError:
+            raise
+        except EventStoreError:
+            return
+
+    WriteSession.commit = swallowing  # type: ignore[assignment, method-assign]
+
+
+def _untranslated() -> None:
+    """Let errors of LMDB and of the operating system pass as they are."""
+
+    def passing(path: Path, error: Exception) -> Exception:
+        return error
+
+    for module in (lmdb_env, lmdb_transaction):
+        module.ours = passing  # type: ignore[attr-defined]
+
+
+def _without_reconnect() -> None:
+    """Give the store up, too, when LMDB has given its files up."""
+
+    def given_up(environment: Environment) -> None:
+        raise StoreIOError(str(environment.path), "the files are not opened again")
+
+    Environment._connect_again = given_up  # type: ignore[assignment, method-assign]
+
+
+def _without_settling() -> None:
+    """Write on after a failed commit without a look at what the disk may have of it."""
+    real = Environment.commit_failed
+
+    def failed(environment: Environment) -> None:
+        real(environment)
+        environment._unsettled = False
+
+    Environment.commit_failed = failed  # type: ignore[assignment, method-assign]
+
+
+def _without_settling_at_open() -> None:
+    """Trust that no process before left a failed commit behind."""
+    real = Environment._connect
+
+    def connect(environment: Environment, map_size: int) -> None:
+        real(environment, map_size)
+        if not environment._broken:
+            environment._unsettled = False
+
+    Environment._connect = connect  # type: ignore[assignment, method-assign]
+
+
+def _settle_by_sync() -> None:
+    """After a failed commit, trust a sync that succeeds to have written what failed before."""
+
+    def synced(path: Path, offset: int, length: int) -> None:
+        store_files.sync(path / store_files.DATA)
+
+    store_files.write_again = synced
+
+
+def _sparse_lock_file() -> None:
+    """Leave the lock file's place on disk to be found when it is first written to."""
+    store_files.fill_lock_file = lambda path, length: None  # noqa: ARG005 (a caller names them)
+
+
+FAULT_WEAKENINGS: dict[str, Callable[[], None]] = {
+    "acknowledge-early": _acknowledge_early,
+    "no-reconnect": _without_reconnect,
+    "no-settling": _without_settling,
+    "no-settling-at-open": _without_settling_at_open,
+    "settle-by-sync": _settle_by_sync,
+    "sparse-lock-file": _sparse_lock_file,
+    "untranslated": _untranslated,
+}
 WEAKENINGS: dict[str, Callable[[], None]] = {
     "no-sync": _without_sync,
     "no-metasync": _without_metasync,

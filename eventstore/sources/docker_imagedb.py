@@ -283,7 +283,10 @@ def _content(path: Path, size_max: int) -> bytes | None:
 
 
 def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+    try:
+        return path.is_dir() and not path.is_symlink()
+    except OSError as error:
+        raise regular_file.not_allowed(path, error) from error
 
 
 def _orphan(image: SourceImage) -> SourceImage:
