@@ -13,6 +13,7 @@ from eventstore.lmdb_env import Environment, Transaction
 
 FORMAT = 1
 _DATABASE = "meta"
+_DIGITS_MAX = 19  # what 64 bits hold
 
 
 class Identity(Struct, frozen=True):
@@ -54,4 +55,5 @@ def _read(environment: Environment, txn: Transaction) -> Identity:
         )
     store_id = (txn.get(_DATABASE, b"store_id") or b"").decode("ascii", "replace")
     created = txn.get(_DATABASE, b"created_ns") or b"0"
-    return Identity(store_id, int(created) if created.isdigit() else 0)
+    known = created.isdigit() and len(created) <= _DIGITS_MAX
+    return Identity(store_id, int(created) if known else 0)
