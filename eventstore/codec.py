@@ -42,6 +42,7 @@ from eventstore.events import (
     MarkedBuilt,
     ParentSet,
     Record,
+    is_chain,
 )
 
 CHECKSUM_SIZE = 4
@@ -140,14 +141,18 @@ def decode_envelope(position: int, raw: bytes) -> Envelope:
         envelope = _decoder.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _explain(position, payload, error) from error
-    event = envelope.event
-    if len(event.digest) != DIGEST_SIZE or (
-        isinstance(event, ParentSet)
-        and event.parent is not None
-        and len(event.parent) != DIGEST_SIZE
-    ):
+    if not _well_shaped(envelope.event):
         raise CorruptionError(f"record {position} names no digest", position=position)
     return envelope
+
+
+def _well_shaped(event: _Stored) -> bool:
+    """Tell whether what stands for digests can be one; the types are checked already."""
+    if len(event.digest) != DIGEST_SIZE:
+        return False
+    if isinstance(event, ParentSet):
+        return event.parent is None or len(event.parent) == DIGEST_SIZE
+    return not isinstance(event, Created) or event.chain is None or is_chain(event.chain)
 
 
 def upcast(event: _Stored, time_ns: int) -> Event:

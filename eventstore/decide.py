@@ -42,7 +42,9 @@ def set_parent(view: ImageView, image: bytes, parent: bytes | None) -> list[Even
     if view.parent_of(image) == parent:
         return []
     ancestor = parent
-    while ancestor is not None:
+    seen: set[bytes] = set()  # a damaged log may hold a ring, which has no end
+    while ancestor is not None and ancestor not in seen:
+        seen.add(ancestor)
         if ancestor == image:
             raise InvalidParentError(
                 f"{digest.to_text(image)} would be its own ancestor"

@@ -107,6 +107,19 @@ def unpack_chain(chain: bytes) -> str:
     return chain[1:].decode("utf-8", "surrogatepass")
 
 
+def is_chain(chain: bytes) -> bool:
+    """Tell whether bytes are what `pack_chain` makes, so that `unpack_chain` takes them."""
+    if chain[:1] == b"\x01":
+        return len(chain) == 1 + digest.DIGEST_SIZE
+    if chain[:1] != b"\x00":
+        return False
+    try:
+        unpack_chain(chain)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 Event = Created | ParentSet | LastUpdatedSet | MarkedBuilt | Deleted
 """Any of the five events."""
 

@@ -21,7 +21,7 @@ from eventstore.go_json import GoJSONError, Members
 
 CONFIG_SIZE_MAX = 16 * 1024 * 1024
 _INSTANT = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
+    r"(\d{4})-(\d\d)-(\d\d)T(\d\d?):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
 )
 
 
@@ -170,7 +170,7 @@ class Image(Struct, frozen=True):
         if len(raw) > CONFIG_SIZE_MAX:
             raise InvalidImageError(f"{len(raw)} bytes are more than {CONFIG_SIZE_MAX}")
         try:
-            fields: dict[str, Any] = _image(go_json.parse(raw), None, "image") or {}
+            fields: dict[str, Any] = _image(go_json.parse(raw), None) or {}
         except GoJSONError as error:
             raise InvalidImageError(str(error)) from error
         fields.pop("ignored", None)
@@ -208,7 +208,8 @@ def parse_instant(text: str) -> int | None:
     """Return the nanoseconds since 1970 of an RFC 3339 time as Go takes it, None if it does not.
 
     Args:
-        text: such as `2024-10-08T18:27:41.123456789+02:00`; digits beyond nanoseconds are cut.
+        text: such as `2024-10-08T18:27:41.123456789+02:00`; digits beyond nanoseconds are cut. As
+            Go's `time.Parse` has it, an hour may have one digit, an offset 24 hours or 60 minutes.
     """
     match = _INSTANT.fullmatch(text)
     if match is None:
@@ -217,7 +218,7 @@ def parse_instant(text: str) -> int | None:
     fraction, sign, zone_hours, zone_minutes = match.groups()[6:]
     offset = 0
     if sign:
-        if int(zone_hours) > 24 or int(zone_minutes) > 59:
+        if int(zone_hours) > 24 or int(zone_minutes) > 60:
             return None
         offset = (int(zone_hours) * 60 + int(zone_minutes)) * (1 if sign == "+" else -1)
     try:
@@ -234,26 +235,30 @@ def parse_instant(text: str) -> int | None:
     return (seconds - offset * 60) * clock.NANOSECONDS + nanoseconds
 
 
-def _instant(value: Any, before: Any, where: str) -> Any:
+def _instant(value: Any, before: Any) -> Any:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise GoJSONError(f"{where} is no text")
+        raise GoJSONError("is no text")
     found = parse_instant(value)
     if found is None:
-        raise GoJSONError(f"{where} is no RFC 3339 time: {value[:64]!r}")
+        raise GoJSONError(f"is no RFC 3339 time: {value[:64]!r}")
     return found
 
 
-def _empty(value: Any, before: Any, where: str) -> Any:
+def _empty(value: Any, before: Any) -> Any:
     """Take the `struct{}` that Go uses as the value of a set: any object, or null."""
     if value is not None and not isinstance(value, Members):
-        raise GoJSONError(f"{where} is no object")
+        raise GoJSONError("is no object")
     return None
 
 
-_strings = go_json.list_of(go_json.string, "")
-_set = go_json.map_of(_empty, None)
+def _nothing() -> None:
+    """Return the zero value of the members of a set."""
+
+
+_strings = go_json.list_of(go_json.string, str)
+_set = go_json.map_of(_empty, _nothing)
 _health = go_json.struct_of(
     {
         "Test": ("test", _strings),
@@ -287,7 +292,7 @@ _run_config = go_json.struct_of(
         "NetworkDisabled": ("network_disabled", go_json.boolean),
         "MacAddress": ("mac_address", go_json.string),
         "OnBuild": ("on_build", _strings),
-        "Labels": ("labels", go_json.map_of(go_json.string, "")),
+        "Labels": ("labels", go_json.map_of(go_json.string, str)),
         "StopSignal": ("stop_signal", go_json.string),
         "StopTimeout": ("stop_timeout", go_json.integer),
         "Shell": ("shell", _strings),
@@ -324,7 +329,7 @@ _image = go_json.struct_of(
                 {"type": ("type", go_json.string), "diff_ids": ("diff_ids", _strings)}
             ),
         ),
-        "history": ("history", go_json.list_of(_step, {})),
+        "history": ("history", go_json.list_of(_step, dict)),
         "os.version": ("os_version", go_json.string),
         "os.features": ("os_features", _strings),
     }

@@ -15,12 +15,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from eventstore import digest, regular_file
-from eventstore.errors import LayerNotFoundError
+from eventstore import digest
+from eventstore.errors import LayerNotFoundError, SourceError
 from eventstore.image import RootFS
+from eventstore.regular_file import Folder, IrregularFileError
 
 _FILE_SIZE_MAX = 4096
 _DEPTH_MAX = 4096
+_LAYER_SIZE_MAX = 2**63 - 1  # Docker parses it as an int64
 
 
 class Layer(Protocol):
@@ -165,12 +167,19 @@ class DockerLayerDB:
     """The layers of a Docker daemon, read from its `layerdb` folder; releasing does nothing.
 
     A layer counts if Docker would load it: its `diff` is a digest, its `size` a number, its
-    `cache-id` is there, and so are all layers below it.
+    `cache-id` is there, and so are all layers below it. Links below the folder are not followed;
+    since Docker would follow them, one in the place of a layer is an error, not a missing layer.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Read from the folder `image/<driver>/layerdb`."""
-        self._path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], *below: str) -> None:
+        """Read from the folder `image/<driver>/layerdb`.
+
+        Args:
+            path: the folder, or one above it; it may be a link.
+            below: names of the folders that lead from there to it, none of them a link.
+        """
+        self._folder = Path(path)
+        self._below = (*below, digest.ALGORITHM)
         self._known: dict[str, LayerMetadata | None] = {}
 
     def get(self, chain_id: str) -> HeldLayer:
@@ -178,6 +187,7 @@ class DockerLayerDB:
 
         Raises:
             LayerNotFoundError: it is not there, or Docker would not load it.
+            SourceError: it cannot be told, for a link or for want of rights.
         """
         self.metadata(chain_id)
         return HeldLayer(chain_id)
@@ -191,6 +201,7 @@ class DockerLayerDB:
 
         Raises:
             LayerNotFoundError: it is not there, or Docker would not load it.
+            SourceError: it cannot be told, for a link or for want of rights.
         """
         pending: list[tuple[str, str, int]] = []
         at: str | None = chain_id
@@ -218,25 +229,50 @@ class DockerLayerDB:
         raw = digest.parse(chain_id)
         if raw is None:
             return None
-        folder = self._path / digest.ALGORITHM / raw.hex()
-        diff_id = _noted(folder / "diff")
-        size = _noted(folder / "size")
-        parent = _noted(folder / "parent")
-        if diff_id is None or size is None or _noted(folder / "cache-id") is None:
+        try:
+            folder = Folder.open(self._folder, *self._below, raw.hex())
+        except IrregularFileError as error:
+            _must_be_sure(self._folder.joinpath(*self._below, raw.hex()), error)
             return None
-        if digest.parse(diff_id) is None or not size.isascii() or not size.isdigit():
+        if folder is None:
             return None
-        if parent is None and os.path.lexists(folder / "parent"):
-            return None
-        if parent is not None and digest.parse(parent) is None:
-            return None
-        return diff_id, int(size), parent
+        with folder:
+            return _noted_layer(folder)
 
 
-def _noted(path: Path) -> str | None:
+def _noted_layer(folder: Folder) -> tuple[str, int, str | None] | None:
+    """Return diff id, size and parent as a layer's folder has them, None if they are none."""
+    diff_id = _noted(folder, "diff")
+    size = _noted(folder, "size")
+    parent = _noted(folder, "parent")
+    if diff_id is None or size is None or _noted(folder, "cache-id") is None:
+        return None
+    if digest.parse(diff_id) is None or not size.isascii() or not size.isdigit():
+        return None
+    if int(size) > _LAYER_SIZE_MAX:
+        return None
+    if parent is None and folder.has("parent"):
+        return None
+    if parent is not None and digest.parse(parent) is None:
+        return None
+    return diff_id, int(size), parent
+
+
+def _noted(folder: Folder, name: str) -> str | None:
     """Return what a small file says, white space around it cut; None if it says nothing."""
     try:
-        content = regular_file.read(path, _FILE_SIZE_MAX)
-    except regular_file.IrregularFileError:
+        content = folder.read(name, _FILE_SIZE_MAX)
+    except IrregularFileError as error:
+        _must_be_sure(folder.path / name, error)
         return None
     return None if content is None else content.decode("utf-8", "replace").strip()
+
+
+def _must_be_sure(path: Path, error: IrregularFileError) -> None:
+    """Let what Docker could not read either be missing, and nothing else.
+
+    Raises:
+        SourceError: Docker may be able to read it.
+    """
+    if error.unsure:
+        raise SourceError(str(path), error.detail) from error

@@ -1,8 +1,10 @@
 """Read small regular files of folders that another program, or an attacker, has filled.
 
-A link in the last place is not followed, a pipe is not waited for, a device is not read, and no
-more bytes are read than the caller allows. A file that this user may not read is an error of its
-own: taking it for absent would make an image that is there look deleted.
+A caller names one folder, whose path is followed as any path is. From there on nothing leads away:
+folders are opened one in another, and a link is never followed, in whichever place. A pipe is not
+waited for, a device is not even opened, and no more bytes are read than the caller allows; a file
+that is larger is not read at all. What this user may not read is an error of its own: taking it
+for absent would make an image that is there look deleted.
 """
 
 from __future__ import annotations
@@ -12,11 +14,16 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from eventstore.errors import SourceError
 
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NOT_REGULAR = (errno.ELOOP, errno.EMLINK, errno.ENXIO)
+# A handle that only stands for a place needs no right to list it.
+_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LINK = (errno.ELOOP, errno.EMLINK)
 
 
 class IrregularFileError(Exception):
@@ -25,61 +32,171 @@ class IrregularFileError(Exception):
     Attributes:
         kind: `not-a-file`, `too-large` or `unreadable`.
         detail: what is wrong, for people.
+        unsure: whether the program whose folder it is could still take it: it would follow a link
+            and wait for a pipe, and the disk may have failed only now.
     """
 
-    def __init__(self, kind: str, detail: str) -> None:
+    def __init__(self, kind: str, detail: str, *, unsure: bool = False) -> None:
         self.kind = kind
         self.detail = detail
+        self.unsure = unsure
         super().__init__(detail)
 
 
-def read(path: Path, size_max: int) -> bytes | None:
-    """Return the bytes of a regular file, None if there is no file of that name.
+class Folder:
+    """A folder that is held open, so that what is read through it lies in it.
 
-    Args:
-        path: the file.
-        size_max: the bytes that it may have.
-
-    Raises:
-        IrregularFileError: it is no regular file, too large, or the disk fails.
-        SourceError: this user may not read it.
+    Attributes:
+        path: how it was come to, for messages.
     """
-    try:
-        handle = os.open(path, _FLAGS)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except PermissionError as error:
-        raise not_allowed(path, error) from error
-    except OSError as error:
-        if error.errno in _NOT_REGULAR:
-            raise IrregularFileError("not-a-file", "it is a link or a socket") from error
-        raise IrregularFileError("unreadable", error.strerror or str(error)) from error
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise IrregularFileError("not-a-file", "it is no regular file")
-        content = _read_all(handle, size_max + 1)
-    except OSError as error:
-        raise IrregularFileError("unreadable", error.strerror or str(error)) from error
-    finally:
-        with suppress(OSError):  # nothing was written that a close could lose
-            os.close(handle)
-    if len(content) > size_max:
-        raise IrregularFileError("too-large", f"it has more than {size_max} bytes")
-    return content
 
+    def __init__(self, handle: int, path: Path) -> None:
+        """Take over an open handle; callers use `open` and `below`."""
+        self._handle = handle
+        self.path = path
 
-def names(folder: Path) -> list[str] | None:
-    """Return the names in a folder, sorted; None if there is no such folder.
+    @classmethod
+    def open(cls, path: Path, *below: str) -> Folder | None:
+        """Return the folder at a path, or one some folders further down; None if there is none.
 
-    Raises:
-        SourceError: this user may not read it, or the disk fails.
-    """
-    try:
-        return sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise not_allowed(folder, error) from error
+        Args:
+            path: is followed, wherever it leads.
+            below: names of folders, each in the one before; none of them may be a link.
+
+        Raises:
+            IrregularFileError: one of those below is no folder, or the disk fails.
+            SourceError: this user may not go there.
+        """
+        try:
+            found: Folder | None = cls(os.open(path, _FOLDER), path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise not_allowed(path, error) from error
+        for name in below:
+            assert found is not None
+            with found as above:
+                found = above.below(name)
+            if found is None:
+                return None
+        return found
+
+    def below(self, name: str) -> Folder | None:
+        """Return a folder in this one, None if there is nothing of that name.
+
+        Raises:
+            IrregularFileError: it is no folder, or the disk fails.
+            SourceError: this user may not go there.
+        """
+        path = self.path / name
+        try:
+            return Folder(os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self._handle), path)
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            raise not_allowed(path, error) from error
+        except OSError as error:
+            if error.errno in _LINK or self.is_link(name):
+                raise _link() from error
+            if error.errno == errno.ENOTDIR:
+                raise IrregularFileError("not-a-file", "it is no folder") from error
+            raise _unreadable(error) from error
+
+    def is_link(self, name: str) -> bool:
+        """Tell whether there is a link of that name."""
+        try:
+            status = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+        except OSError:
+            return False
+        return stat.S_ISLNK(status.st_mode)
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is anything of that name.
+
+        Raises:
+            SourceError: it cannot be told.
+        """
+        try:
+            os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise not_allowed(self.path / name, error) from error
+        return True
+
+    def names(self) -> list[str]:
+        """Return the names of all that lies here, sorted.
+
+        Raises:
+            SourceError: this user may not list it, or the disk fails.
+        """
+        try:
+            handle = os.open(".", _LISTED, dir_fd=self._handle)
+            try:
+                return sorted(os.listdir(handle))
+            finally:
+                with suppress(OSError):
+                    os.close(handle)
+        except OSError as error:
+            raise not_allowed(self.path, error) from error
+
+    def read(self, name: str, size_max: int) -> bytes | None:
+        """Return the bytes of a regular file, None if there is no file of that name.
+
+        Args:
+            name: the file.
+            size_max: the bytes that it may have.
+
+        Raises:
+            IrregularFileError: it is no regular file, too large, or the disk fails.
+            SourceError: this user may not read it.
+        """
+        try:
+            # Opening a device may already do something, so what it is comes first.
+            _check(os.stat(name, dir_fd=self._handle, follow_symlinks=False), size_max)
+            handle = os.open(name, _FILE, dir_fd=self._handle)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except PermissionError as error:
+            raise not_allowed(self.path / name, error) from error
+        except OSError as error:
+            if error.errno in _LINK:
+                raise _link() from error
+            if error.errno == errno.ENXIO:
+                raise _not_a_file(unsure=True) from error
+            raise _unreadable(error) from error
+        try:
+            status = os.fstat(handle)
+            _check(status, size_max)
+            content = _read_all(handle, status.st_size, size_max + 1)
+        except OSError as error:
+            raise _unreadable(error) from error
+        finally:
+            with suppress(OSError):  # nothing was written that a close could lose
+                os.close(handle)
+        if len(content) > size_max:
+            raise _too_large(size_max)
+        return content
+
+    def close(self) -> None:
+        """Give the handle back; closing twice is no error."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            with suppress(OSError):
+                os.close(handle)
+
+    def __enter__(self) -> Self:
+        """Return the folder."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
 
 
 def not_allowed(path: Path, error: OSError) -> SourceError:
@@ -88,10 +205,38 @@ def not_allowed(path: Path, error: OSError) -> SourceError:
     return SourceError(str(path), f"cannot be read: {reason}")
 
 
-def _read_all(handle: int, size: int) -> bytes:
-    """Read until the end or until `size` bytes: one call may return fewer."""
+def _check(status: os.stat_result, size_max: int) -> None:
+    """Refuse what is no regular file, and what is larger than it may be."""
+    if stat.S_ISLNK(status.st_mode):
+        raise _link()
+    if not stat.S_ISREG(status.st_mode):
+        raise _not_a_file(unsure=not stat.S_ISDIR(status.st_mode))
+    if status.st_size > size_max:
+        raise _too_large(size_max)
+
+
+def _link() -> IrregularFileError:
+    return IrregularFileError("not-a-file", "it is a link, which is not followed", unsure=True)
+
+
+def _not_a_file(*, unsure: bool) -> IrregularFileError:
+    return IrregularFileError("not-a-file", "it is no regular file", unsure=unsure)
+
+
+def _too_large(size_max: int) -> IrregularFileError:
+    return IrregularFileError("too-large", f"it has more than {size_max} bytes")
+
+
+def _unreadable(error: OSError) -> IrregularFileError:
+    return IrregularFileError("unreadable", error.strerror or str(error), unsure=True)
+
+
+def _read_all(handle: int, expected: int, size: int) -> bytes:
+    """Read until the end or until `size` bytes: one call may return fewer, and a file may grow."""
     parts: list[bytes] = []
-    while size and (part := os.read(handle, size)):
+    wanted = expected + 1
+    while size and (part := os.read(handle, min(size, wanted))):
         parts.append(part)
         size -= len(part)
+        wanted = 1 << 20
     return b"".join(parts)

@@ -29,6 +29,7 @@ import msgspec
 from msgspec import Struct
 
 from eventstore import codec
+from eventstore.digest import DIGEST_SIZE
 from eventstore.errors import CorruptionError
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
@@ -150,7 +151,7 @@ def parse_header(position: int, raw: bytes) -> Header:
     """
     try:
         header = _header_decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptionError(f"snapshot {position}: malformed header") from error
     expected = _header_digest(header.position, header.time_ns, header.images, header.chunks)
     if header.digest != expected or header.position != position:
@@ -171,10 +172,14 @@ def load(txn: Transaction, header: Header) -> dict[bytes, State]:
             raise CorruptionError(f"snapshot {header.position}: chunk {number} does not check")
         try:
             states.update(_rows_decoder.decode(payload))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise CorruptionError(f"snapshot {header.position}: malformed chunk") from error
     if len(states) != header.images:
         raise CorruptionError(f"snapshot {header.position}: wrong number of images")
+    digests = {len(image) for image in states}
+    digests.update(len(state.parent) for state in states.values() if state.parent is not None)
+    if not digests <= {DIGEST_SIZE}:
+        raise CorruptionError(f"snapshot {header.position}: names what is no digest")
     return states
 
 

@@ -4,7 +4,8 @@ One sync is one transaction, so the log never shows a host half read; a sync tha
 appends nothing. The source's facts win: what it lists is created, what it no longer lists is
 deleted, parents, last updates and built marks are set as it has them. Docker never takes a last
 update or a built mark away from an image, so one that has lost either was removed and created again
-since the last sync, and that is what the log says then.
+since the last sync, and that is what the log says then. Where a source could not tell (an entry
+that it passed over is marked as unsure), what the store knows of that image stays.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def sync(
         StoreReadOnlyError: the store was opened for reading only.
         StoreFullError: there is no room; nothing was changed.
     """
-    run = _Run(store, images)
+    run = _Run(store, images, {entry.name for entry in passed_over if entry.unsure})
     try:
         with store.transaction(reason=reason):
             run.find(allow_mass_delete=allow_mass_delete or dry_run)
@@ -97,8 +98,9 @@ def sync(
 class _Run:
     """One sync: what it finds, and what it does about it."""
 
-    def __init__(self, store: ImageStore, images: Sequence[SourceImage]) -> None:
+    def __init__(self, store: ImageStore, images: Sequence[SourceImage], unsure: set[str]) -> None:
         self.store = store
+        self.unsure = unsure
         self.wanted = {image.image_id: image for image in images}
         self.touched: set[str] = set()
         self.created: list[str] = []
@@ -113,8 +115,8 @@ class _Run:
         self.after = view.position
         present = {digest.to_text(image) for image in view.digests()}
         self.created = sorted(self.wanted.keys() - present)
-        self.deleted = sorted(present - self.wanted.keys())
-        kept = sorted(present & self.wanted.keys())
+        self.deleted = sorted(present - self.wanted.keys() - self.unsure)
+        kept = sorted((present & self.wanted.keys()) - self.unsure)
         self.recreated = [
             image_id for image_id in kept if _lost_a_fact(view, self.wanted[image_id])
         ]
@@ -137,7 +139,8 @@ class _Run:
         """Set what the source knows of an image where it differs."""
         image_id = image.image_id
         state = self.store.view().state(digest.require(image_id))
-        if self.store.get_parent(image_id) != image.parent:
+        told = image.parent is not None or image_id not in self.unsure
+        if told and self.store.get_parent(image_id) != image.parent:
             self.store.set_parent(image_id, image.parent)
             self.parents_set += 1
             self.touched.add(image_id)

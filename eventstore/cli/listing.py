@@ -122,7 +122,7 @@ def _print_trees(view: ImageView, roots: list[str]) -> None:
 def _label(view: ImageView, image_id: str) -> Text:
     image = view.get(image_id)
     steps = [step.created_by for step in image.history if step.created_by]
-    made_by = output.printable(steps[-1]) if steps else ""
+    made_by = output.cell(steps[-1]) if steps else ""
     label = Text(no_wrap=True, overflow="ellipsis")
     label.append(digest.short(image_id), "bold" if not view.children(image_id) else "")
     label.append(f"  {output.age(image.created)}", "dim")
@@ -143,6 +143,10 @@ def show(image: str, at: str | None, raw: bool, as_json: bool, store_path: str |
         image_id = naming.find(store, view, image)
         found = view.get(image_id)
         if raw:
+            if sys.stdout.isatty() and output.steers(found.raw_json):
+                raise click.UsageError(
+                    "the config holds what may steer a terminal: send --raw to a file or a pipe"
+                )
             sys.stdout.flush()
             sys.stdout.buffer.write(found.raw_json)
             return
@@ -151,7 +155,7 @@ def show(image: str, at: str | None, raw: bool, as_json: bool, store_path: str |
             return
         _headline(view, at)
         for name, value in _facts(store, view, found):
-            output.line(f"{name + ':':<16}{output.printable(value)}")
+            output.line(f"{name + ':':<16}{value}")
 
 
 def _facts(store: ImageStore, view: ImageView, image: Image) -> Iterator[tuple[str, object]]:

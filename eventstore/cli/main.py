@@ -15,6 +15,7 @@ No traceback reaches a user. A reader that goes away (`| head`) ends the command
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -26,7 +27,7 @@ import click
 from eventstore import errors
 from eventstore.cli import backups, changes, demo, history, listing, syncing, upkeep
 from eventstore.cli.options import STORE_HELP
-from eventstore.cli.output import note, printable
+from eventstore.cli.output import LogFormatter, note
 
 NO, USAGE, UNUSABLE, DAMAGED, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 4, 130, 141
 _SEE_LISTING = "`eventstore ls --all` lists what is there, `eventstore search --all` what ever was"
@@ -99,7 +100,7 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: the command line, without the name of the program.
     """
-    logging.basicConfig(format="eventstore: %(message)s", level=logging.WARNING, force=True)
+    _prepare_streams()
     try:
         code = cli.main(list(arguments), prog_name="eventstore", standalone_mode=False)
         sys.stdout.flush()
@@ -116,7 +117,20 @@ def run(arguments: Sequence[str]) -> int:
         return _explain(error)
     except (OSError, UnicodeError, MemoryError, RecursionError) as error:
         return _fail(f"{type(error).__name__}: {error}", UNUSABLE)
+    except Exception as error:
+        # A traceback would show whatever the error quotes as it is.
+        return _fail(f"a defect of eventstore: {type(error).__name__}: {error}", UNUSABLE)
     return code if isinstance(code, int) else 0
+
+
+def _prepare_streams() -> None:
+    """Let warnings, and what the terminal's encoding does not have, come out as printable text."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("eventstore: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _usage(error: click.ClickException) -> int:
@@ -137,7 +151,7 @@ def _explain(error: errors.EventStoreError) -> int:
 
 def _fail(message: str, code: int) -> int:
     try:
-        note(f"eventstore: {printable(message)}")
+        note(f"eventstore: {message}")
     except OSError:
         return code
     return code

@@ -21,6 +21,7 @@ _SETTINGS: dict[str, Any] = {
     "RETURN_AS_TIMEZONE_AWARE": True,
     "REQUIRE_PARTS": [],
 }
+_PHRASE_LENGTH_MAX = 100
 EXAMPLES = "write @120, 2026-01-31T14:00, or a phrase such as '2 hours ago'"
 
 
@@ -71,11 +72,17 @@ def instant_of(when: str) -> datetime:
 
 
 def _phrase(text: str) -> datetime | None:
+    """Return what a phrase means, None if nothing; `dateparser` tries, for longer with each word.
+
+    It was made for friendly texts: what it says of others is whatever broke first.
+    """
+    if len(text) > _PHRASE_LENGTH_MAX:
+        return None
     import dateparser
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return dateparser.parse(text, languages=["en"], settings=_SETTINGS)
-        except (OverflowError, ValueError, RecursionError):
+        except Exception:
             return None

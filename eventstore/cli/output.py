@@ -1,20 +1,23 @@
 """Print for people and for programs.
 
 What comes from a store or a source (actors, reasons, configs, file names) may hold anything, also
-terminal escapes that hide or forge lines. Nothing of it reaches a terminal as it is: control and
-direction-changing characters are shown as escapes. Tables fit the terminal; into a pipe they go
-uncut, one line a row. JSON is one object a line, in UTC, with nothing shortened.
+terminal escapes that hide or forge lines. Nothing of it reaches a terminal as it is: what steers a
+terminal, changes the direction of text or cannot be seen is shown as an escape, in JSON as JSON
+escapes it. Tables fit the terminal; into a pipe they go uncut, one line a row, but for cells of
+thousands of characters. JSON is one object a line, in UTC, with nothing shortened.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import unicodedata
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeGuard
 
 import humanize
 import msgspec
@@ -24,21 +27,75 @@ from rich.text import Text
 
 from eventstore import digest
 
+CELL_LENGTH_MAX = 2000
 _PIPE_WIDTH = 100_000
-_HIDDEN = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
+_HIDDEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
+# Letters and marks that are there and show nothing; the rest of their kind is in _HIDDEN.
+_INVISIBLE = frozenset(
+    (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0)
+) | frozenset((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+
+
+class _Shown(dict[int, str]):
+    """How each character is shown, found out when it is first met; for `str.translate`."""
+
+    def __init__(self, *, json: bool, ascii_only: bool = False) -> None:
+        self._json = json
+        self._ascii_only = ascii_only
+        super().__init__()
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        seen = code not in _INVISIBLE and unicodedata.category(character) not in _HIDDEN
+        if seen and (code < 0x80 or not self._ascii_only):
+            shown = character
+        elif self._json:
+            units = character.encode("utf-16-be", "surrogatepass")
+            shown = "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+        else:
+            shown = character.encode("unicode_escape").decode("ascii")
+        self[code] = shown
+        return shown
+
+
+_FOR_PEOPLE = _Shown(json=False)
+_IN_JSON = _Shown(json=True)
+_IN_ASCII_JSON = _Shown(json=True, ascii_only=True)
 
 
 def printable(value: object) -> str:
     """Return a text in which nothing can steer a terminal, on one line."""
     text = str(value)
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        character.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(character) in _HIDDEN
-        else character
-        for character in text
-    )
+    return text if _is_plain(text) else text.translate(_FOR_PEOPLE)
+
+
+def cell(value: object) -> str:
+    """Return a printable text, cut where it is longer than anyone reads in a table."""
+    text = str(value)
+    if len(text) > CELL_LENGTH_MAX:
+        text = text[:CELL_LENGTH_MAX] + "…"
+    return printable(text)
+
+
+def steers(content: bytes) -> bool:
+    """Tell whether bytes may do more to a terminal than show text in lines."""
+    try:
+        lines = content.decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        return True
+    return any(line != printable(line) for line in lines)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+class LogFormatter(logging.Formatter):
+    """Formats what the package logs as one line that can be printed: it names what it found."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return printable(super().format(record))
 
 
 def console(*, to_stderr: bool = False) -> Console:
@@ -52,12 +109,15 @@ def console(*, to_stderr: bool = False) -> Console:
 
 def line(text: object = "", style: str = "") -> None:
     """Print one line, cut nowhere."""
-    console().print(Text(printable(text), style=style), soft_wrap=True)
+    if style:
+        console().print(Text(printable(text), style=style), soft_wrap=True)
+    else:
+        sys.stdout.write(printable(text) + "\n")
 
 
 def note(text: str) -> None:
     """Print one line for people on standard error."""
-    console(to_stderr=True).print(Text(printable(text)), soft_wrap=True)
+    sys.stderr.write(printable(text) + "\n")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, flexible: int = -1) -> None:
@@ -78,7 +138,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, flexible
             min_width=None if number == flexible % len(headings) else _width(heading),
         )
     for row in rows:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
+        grid.add_row(*(Text(cell(value)) for value in row))
     screen = console()
     with screen.capture() as laid_out:
         screen.print(grid)
@@ -96,7 +156,36 @@ def path_text(path: str) -> str:
 
 def json_line(value: object) -> None:
     """Print one JSON object on a line of its own."""
-    sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode("utf-8") + "\n")
+    text = json_text(value)
+    if not text.isascii() and (sys.stdout.encoding or "utf-8").lower() != "utf-8":
+        text = text.translate(_IN_ASCII_JSON)
+    sys.stdout.write(text + "\n")
+
+
+def json_text(value: object) -> str:
+    """Return one JSON object in which, as `printable`, nothing can steer a terminal."""
+    try:
+        text = msgspec.json.encode(value, enc_hook=str).decode("utf-8")
+    except UnicodeEncodeError:
+        text = msgspec.json.encode(_encodable(value), enc_hook=str).decode("utf-8")
+    return text if _is_plain(text) else text.translate(_IN_JSON)
+
+
+def _encodable(value: Any) -> Any:
+    """Return a value in which what is no Unicode, such as some names of files, is escaped."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if _is_object(value):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return [_encodable(item) for item in value] if _is_array(value) else value
+
+
+def _is_object(value: Any) -> TypeGuard[dict[Any, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_array(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def short(image_id: str | None) -> str:

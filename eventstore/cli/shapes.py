@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
+from eventstore import go_json
 from eventstore.cli.output import utc
 from eventstore.diff import ImageChange, ViewDiff
 from eventstore.events import Created, LastUpdatedSet, ParentSet, Record
@@ -71,8 +74,17 @@ def whole(view: ImageView, image: Image) -> dict[str, Any]:
         "chain_id": image.root_fs.chain_id() or None,
         "children": view.children(image.id),
         "position": view.position,
-        "config": json.loads(image.raw_json),
+        "config": _config(image.raw_json),
     }
+
+
+def _config(raw: bytes) -> Any:
+    """Return a config as Docker reads it, its numbers as they are written, however long."""
+    return json.loads(go_json.decode_text(raw), parse_int=_number, parse_float=_number)
+
+
+def _number(text: str) -> msgspec.Raw:
+    return msgspec.Raw(text.encode())
 
 
 def difference(found: ViewDiff) -> dict[str, Any]:

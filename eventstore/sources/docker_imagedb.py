@@ -8,7 +8,7 @@ passed over and reported under one of these kinds::
     not-a-digest             an entry whose name is no SHA-256 in hex
     not-a-file               an entry that is no regular file (or, in metadata, no folder)
     crash-leftover           a `.tmp-` file that Docker had not renamed yet when it was killed
-    unreadable               the disk refused to give the bytes
+    unreadable               the disk refused to give the bytes; what is known of it stays
     too-large                a config of more than 16 MiB, metadata of more than 4 KiB
     digest-mismatch          a config that is not what its name says
     invalid-config           a config that Docker cannot decode
@@ -22,55 +22,65 @@ passed over and reported under one of these kinds::
     last-updated-invalid     the noted time is none; the image counts, without a last update
     built-invalid            the built mark is not the byte 1; the image counts as not built
 
-Nothing is ever written to the source. Links are not followed below the database's folders, pipes
-are not waited for, and sizes are bounded, so that a hostile source can do no more than be refused.
-A folder that may not be read is an error, not an empty database. Layout and rules are those of
-Docker's `image/fs.go` and `image/store.go` (`restore`).
+Nothing is ever written to the source, and nothing outside it is read: no link below the folder that
+the caller names is followed, pipes are not waited for, devices are not opened, and sizes are
+bounded, so that a hostile source can do no more than be refused. Docker itself would follow a link,
+so an image behind one is passed over, but not taken for deleted; where a folder of the database
+itself is a link, or no folder, or may not be read, the whole is an error, not an empty database.
+Layout and rules are those of Docker's `image/fs.go` and `image/store.go` (`restore`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from eventstore import clock, digest, host, regular_file
 from eventstore.errors import InvalidImageError, LayerNotFoundError, SourceError
+from eventstore.go_json import decode_text
 from eventstore.image import CONFIG_SIZE_MAX, Image, parse_instant
 from eventstore.layers import DockerLayerDB
+from eventstore.regular_file import Folder, IrregularFileError
 from eventstore.sources.found import Findings, PassedOver, SourceImage
 
 METADATA_SIZE_MAX = 4096
+CONFIGS_SIZE_MAX = 1 << 30
 _TEMPORARY = ".tmp-"
 _PARENT, _LAST_UPDATED, _BUILT = "parent", "lastUpdated", "builtLocally"
 _METADATA_KEYS = frozenset((_PARENT, _LAST_UPDATED, _BUILT))
-_CONTENT = Path("content") / digest.ALGORITHM
-_METADATA = Path("metadata") / digest.ALGORITHM
+_CONTENT = ("content", digest.ALGORITHM)
+_METADATA = ("metadata", digest.ALGORITHM)
 _GO_ZERO_TIME = clock.MIN_NS  # what Docker takes for "never updated"
 
 
 class _Refused(Exception):  # noqa: N818 (it is a finding on the way to the report, not an error)
     """An entry that is passed over."""
 
-    def __init__(self, kind: str, detail: str) -> None:
+    def __init__(self, kind: str, detail: str, *, unsure: bool = False) -> None:
         self.kind = kind
         self.detail = detail
+        self.unsure = unsure
         super().__init__(kind)
 
 
 class DockerImageDB:
     """The image database of one Docker daemon and storage driver."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *below: str) -> None:
         """Read from an `imagedb` folder, and from the `layerdb` beside it if there is one.
 
         Args:
-            path: the `imagedb` folder; `find` looks for it.
+            path: the folder that the caller trusts; it may be a link.
+            below: names of the folders that lead from there to `imagedb`, none of them a link;
+                `find` looks for them.
         """
-        self.path = path
-        layerdb = path.parent / "layerdb"
-        self._layers = DockerLayerDB(layerdb) if layerdb.is_dir() else None
-        self._passed_over: list[PassedOver] = []
+        self.path = path.joinpath(*below)
+        self._trusted, self._below = path, below
+        # Both folders lie beside each other, also where `imagedb` itself is what is trusted.
+        self._beside = path if below else path.parent
+        self._layerdb = (*below[:-1], "layerdb")
 
     @classmethod
     def find(cls, source: str | os.PathLike[str]) -> DockerImageDB:
@@ -84,7 +94,7 @@ class DockerImageDB:
         """
         path = Path(source)
         try:
-            return cls(_find(path))
+            return cls(path, *_find(path))
         except OSError as error:
             raise regular_file.not_allowed(path, error) from error
         except ValueError as error:
@@ -99,38 +109,84 @@ class DockerImageDB:
         Raises:
             SourceError: a folder or file may not be read, so that the list would not be whole.
         """
-        self._passed_over = []
-        system = operating_system or host.operating_system()
-        configs = dict(self._configs(system))
+        with ExitStack() as stack:
+            content = self._folder(stack, self._trusted, *self._below, *_CONTENT)
+            if content is None:
+                raise SourceError(str(self.path), "has gone away while it was being read")
+            metadata = self._folder(stack, self._trusted, *self._below, *_METADATA)
+            layers = None
+            if self._folder(stack, self._beside, *self._layerdb) is not None:
+                # Whether layers are there can only be told if these are folders, or nothing.
+                self._folder(stack, self._beside, *self._layerdb, digest.ALGORITHM)
+                layers = DockerLayerDB(self._beside, *self._layerdb)
+            system = operating_system or host.operating_system()
+            return _Reading(content, metadata, layers, system).findings()
+
+    def _folder(self, stack: ExitStack, path: Path, *below: str) -> Folder | None:
+        """Open a folder of the database until the stack ends, None if there is none.
+
+        Raises:
+            SourceError: it is no folder, or may not be looked at.
+        """
+        try:
+            found = Folder.open(path, *below)
+        except IrregularFileError as error:
+            raise SourceError(str(path.joinpath(*below)), error.detail) from error
+        return None if found is None else stack.enter_context(found)
+
+
+class _Reading:
+    """One reading of a database, through folders that are held open."""
+
+    def __init__(
+        self,
+        content: Folder,
+        metadata: Folder | None,
+        layers: DockerLayerDB | None,
+        system: str,
+    ) -> None:
+        self._content = content
+        self._metadata = metadata
+        self._layers = layers
+        self._system = system
+        self._passed_over: list[PassedOver] = []
+        self._unsure: set[str] = set()
+
+    def findings(self) -> Findings:
+        """Read everything."""
+        configs = dict(self._configs())
         images = dict(self._with_metadata(configs))
         self._check_parents(images)
-        self._gone(configs)
+        self._gone()
         ordered = [images[image_id] for image_id in sorted(images)]
         return Findings(ordered, self._passed_over)
 
-    def _configs(self, system: str) -> Iterator[tuple[str, bytes]]:
+    def _configs(self) -> Iterator[tuple[str, bytes]]:
         """Iterate over ids and configs of the images that Docker would list."""
-        names = regular_file.names(self.path / _CONTENT)
-        if names is None:
-            raise SourceError(str(self.path), "has gone away while it was being read")
-        for name in names:
+        room = CONFIGS_SIZE_MAX
+        for name in self._content.names():
             image_id = digest.PREFIX + name
             try:
                 if name.startswith(_TEMPORARY):
                     raise _Refused("crash-leftover", "Docker was killed before it was renamed")
                 if digest.parse(image_id) is None:
                     raise _Refused("not-a-digest", "its name is no SHA-256 in hex")
-                config = _content(self.path / _CONTENT / name, CONFIG_SIZE_MAX)
+                config = _bytes(self._content, name, CONFIG_SIZE_MAX)
                 if config is None:
                     continue
-                self._check(image_id, config, system)
+                self._check(image_id, config)
             except _Refused as refused:
-                named = str(_CONTENT / name) if digest.parse(image_id) is None else image_id
-                self._pass_over(refused.kind, named, refused.detail)
-            else:
-                yield image_id, config
+                named = "/".join((*_CONTENT, name)) if digest.parse(image_id) is None else image_id
+                self._pass_over(refused.kind, named, refused.detail, unsure=refused.unsure)
+                continue
+            room -= len(config)
+            if room < 0:
+                raise SourceError(
+                    str(self._content.path), f"holds more than {CONFIGS_SIZE_MAX} bytes of configs"
+                )
+            yield image_id, config
 
-    def _check(self, image_id: str, config: bytes, system: str) -> None:
+    def _check(self, image_id: str, config: bytes) -> None:
         """Refuse a config that Docker's restore would not list."""
         found = digest.to_text(digest.digest_of(config))
         if found != image_id:
@@ -142,55 +198,65 @@ class DockerImageDB:
         chain_id = image.root_fs.chain_id()
         if not chain_id:
             return
-        if not host.runs(image.os, system):
-            raise _Refused("foreign-os", f"it is for {image.os!r}, this host runs {system!r}")
+        if not host.runs(image.os, self._system):
+            detail = f"it is for {image.os[:80]!r}, this host runs {self._system!r}"
+            raise _Refused("foreign-os", detail)
         if self._layers is not None:
             try:
                 self._layers.get(chain_id)
             except LayerNotFoundError as error:
-                raise _Refused("layers-missing", f"{error}") from error
+                detail = f"layer does not exist: {chain_id[:80]}"
+                raise _Refused("layers-missing", detail) from error
 
     def _with_metadata(self, configs: dict[str, bytes]) -> Iterator[tuple[str, SourceImage]]:
         """Iterate over ids and images with what their metadata says, parents unchecked."""
         for image_id, config in configs.items():
-            folder = self.path / _METADATA / image_id.removeprefix(digest.PREFIX)
-            self._report_strangers(image_id, folder)
-            updated = self._metadata(image_id, folder / _LAST_UPDATED, "last-updated-invalid")
-            built = self._metadata(image_id, folder / _BUILT, "built-invalid")
-            yield (
-                image_id,
-                SourceImage(
-                    image_id,
-                    config,
-                    parent=self._parent(image_id, folder),
-                    last_updated_ns=self._instant(image_id, updated),
-                    built_locally=self._built(image_id, built),
-                ),
-            )
+            try:
+                folder = None
+                if self._metadata is not None:
+                    folder = self._metadata.below(image_id.removeprefix(digest.PREFIX))
+            except IrregularFileError as error:
+                detail = f"its metadata: {error.detail}"
+                self._pass_over(error.kind, image_id, detail, unsure=error.unsure)
+                folder = None
+            if folder is None:
+                yield image_id, SourceImage(image_id, config)
+                continue
+            with folder:
+                yield image_id, self._image(image_id, config, folder)
 
-    def _report_strangers(self, image_id: str, folder: Path) -> None:
-        """Report what lies in a metadata folder and is not Docker's metadata."""
-        for name in regular_file.names(folder) or ():
+    def _image(self, image_id: str, config: bytes, folder: Folder) -> SourceImage:
+        """Return an image with what its metadata says, its parent unchecked."""
+        for name in folder.names():
             if name.startswith(_TEMPORARY):
                 self._pass_over("crash-leftover", image_id, f"{name} was never renamed")
             elif name not in _METADATA_KEYS:
-                self._pass_over(
-                    "unknown-metadata", image_id, f"{name!r} is no metadata of Docker's"
-                )
+                detail = f"{name!r} is no metadata of Docker's"
+                self._pass_over("unknown-metadata", image_id, detail)
+        updated = self._noted(image_id, folder, _LAST_UPDATED, "last-updated-invalid")
+        built = self._noted(image_id, folder, _BUILT, "built-invalid")
+        return SourceImage(
+            image_id,
+            config,
+            parent=self._parent(image_id, folder),
+            last_updated_ns=self._instant(image_id, updated),
+            built_locally=self._built(image_id, built),
+        )
 
-    def _metadata(self, image_id: str, path: Path, kind: str) -> bytes | None:
+    def _noted(self, image_id: str, folder: Folder, name: str, kind: str) -> bytes | None:
         """Return one piece of metadata, None if there is none."""
         try:
-            return _content(path, METADATA_SIZE_MAX)
+            return _bytes(folder, name, METADATA_SIZE_MAX)
         except _Refused as refused:
-            self._pass_over(kind, image_id, f"{path.name}: {refused.detail}")
+            detail = f"{name}: {refused.detail}"
+            self._pass_over(kind, image_id, detail, unsure=refused.unsure)
             return None
 
-    def _parent(self, image_id: str, folder: Path) -> str | None:
-        noted = self._metadata(image_id, folder / _PARENT, "parent-invalid")
+    def _parent(self, image_id: str, folder: Folder) -> str | None:
+        noted = self._noted(image_id, folder, _PARENT, "parent-invalid")
         if noted is None:
             return None
-        parent = noted.decode("utf-8", "replace")
+        parent = decode_text(noted)
         if digest.parse(parent) is None:
             self._pass_over("parent-invalid", image_id, f"{parent[:80]!r} is no image id")
             return None
@@ -199,7 +265,7 @@ class DockerImageDB:
     def _instant(self, image_id: str, noted: bytes | None) -> int | None:
         if noted is None:
             return None
-        text = noted.decode("utf-8", "replace")
+        text = decode_text(noted)
         instant = parse_instant(text)
         if instant is None:
             self._pass_over("last-updated-invalid", image_id, f"{text[:80]!r} is no RFC 3339 time")
@@ -222,54 +288,92 @@ class DockerImageDB:
         """Take away the parents that are not listed, or that make an image its own ancestor."""
         for image_id, image in list(images.items()):
             if image.parent is not None and image.parent not in images:
-                self._pass_over("parent-missing", image_id, f"{image.parent} is not listed")
+                unsure = image.parent in self._unsure
+                detail = f"{image.parent} is not listed"
+                self._pass_over("parent-missing", image_id, detail, unsure=unsure)
                 images[image_id] = _orphan(image)
         for image_id in _in_cycles(images):
             self._pass_over("parent-cycle", image_id, "it is its own ancestor")
             images[image_id] = _orphan(images[image_id])
 
-    def _gone(self, configs: dict[str, bytes]) -> None:
+    def _gone(self) -> None:
         """Report metadata that belongs to no config."""
-        for name in regular_file.names(self.path / _METADATA) or ():
+        for name in () if self._metadata is None else self._metadata.names():
             image_id = digest.PREFIX + name
             if digest.parse(image_id) is None:
-                self._pass_over("not-a-digest", str(_METADATA / name), "no SHA-256 in hex")
-            elif not os.path.lexists(self.path / _CONTENT / name):
+                named = "/".join((*_METADATA, name))
+                self._pass_over("not-a-digest", named, "no SHA-256 in hex")
+            elif not self._content.has(name):
                 self._pass_over("metadata-without-config", image_id, "there is no such config")
-            elif image_id in configs and not _is_folder(self.path / _METADATA / name):
-                self._pass_over("not-a-file", image_id, "its metadata is no folder")
 
-    def _pass_over(self, kind: str, name: str, detail: str) -> None:
-        self._passed_over.append(PassedOver(kind, _printable(name), _printable(detail)))
+    def _pass_over(self, kind: str, name: str, detail: str, *, unsure: bool = False) -> None:
+        if unsure:
+            self._unsure.add(name)
+        self._passed_over.append(PassedOver(kind, _printable(name), _printable(detail), unsure))
 
 
-def _find(path: Path) -> Path:
+def _find(path: Path) -> tuple[str, ...]:
+    """Return the names of the folders that lead from a path to an `imagedb`.
+
+    A folder on the way that is a link is not followed. It is named where nothing else is found.
+    """
     if not path.exists():
         raise SourceError(str(path), "there is no such folder")
-    for inner in (Path(), Path("imagedb")):
-        if (path / inner / _CONTENT).is_dir():
-            return path / inner
-    for parent in (path / "image", path):
+    links: list[Path] = []
+    for inner in ((), ("imagedb",)):
+        if _leads_to_images(path, inner, links):
+            return inner
+    for above in (("image",), ()):
         drivers = [
             name
-            for name in regular_file.names(parent) or ()
-            if (parent / name / "imagedb" / _CONTENT).is_dir()
+            for name in _names(path, above, links)
+            if _leads_to_images(path, (*above, name, "imagedb"), links)
         ]
         if len(drivers) > 1:
+            example = path.joinpath(*above, drivers[0])
             raise SourceError(
                 str(path),
                 f"holds the images of several storage drivers ({', '.join(drivers)}): "
-                f"name one of them, such as {parent / drivers[0]}",
+                f"name one of them, such as {example}",
             )
         if drivers:
-            return parent / drivers[0] / "imagedb"
+            return (*above, drivers[0], "imagedb")
+    link = f"; {links[0]} is a link: name what it leads to" if links else ""
     raise SourceError(
         str(path),
-        "is not Docker's image database: no imagedb/content/sha256 in it or in its image/<driver>",
+        "is not Docker's image database: no imagedb/content/sha256 in it or in its image/<driver>"
+        + link,
     )
 
 
-def _content(path: Path, size_max: int) -> bytes | None:
+def _leads_to_images(path: Path, inner: tuple[str, ...], links: list[Path]) -> bool:
+    """Tell whether a folder is an `imagedb`; note the links that stand in the way."""
+    try:
+        found = Folder.open(path, *inner, *_CONTENT)
+    except IrregularFileError as error:
+        if error.unsure and inner:
+            links.append(path.joinpath(*inner))
+        return False
+    if found is None:
+        return False
+    found.close()
+    return True
+
+
+def _names(path: Path, above: tuple[str, ...], links: list[Path]) -> list[str]:
+    try:
+        found = Folder.open(path, *above)
+    except IrregularFileError as error:
+        if error.unsure:
+            links.append(path.joinpath(*above))
+        return []
+    if found is None:
+        return []
+    with found as folder:
+        return folder.names()
+
+
+def _bytes(folder: Folder, name: str, size_max: int) -> bytes | None:
     """Return the bytes of a regular file, None if there is none.
 
     Raises:
@@ -277,16 +381,9 @@ def _content(path: Path, size_max: int) -> bytes | None:
         SourceError: this user may not read it.
     """
     try:
-        return regular_file.read(path, size_max)
-    except regular_file.IrregularFileError as error:
-        raise _Refused(error.kind, error.detail) from error
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir() and not path.is_symlink()
-    except OSError as error:
-        raise regular_file.not_allowed(path, error) from error
+        return folder.read(name, size_max)
+    except IrregularFileError as error:
+        raise _Refused(error.kind, error.detail, unsure=error.unsure) from error
 
 
 def _orphan(image: SourceImage) -> SourceImage:

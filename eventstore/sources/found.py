@@ -35,11 +35,14 @@ class PassedOver(Struct, frozen=True):
         kind: what is wrong, one of the words that the source's module lists.
         name: which entry: an image id where it has one, else a path within the source.
         detail: what is wrong, for people.
+        unsure: whether the program that keeps the source may still take the entry for good, as it
+            would follow a link. What is known of that image then stays as it is.
     """
 
     kind: str
     name: str
     detail: str
+    unsure: bool = False
 
 
 class Findings(Struct, frozen=True):

@@ -7,12 +7,16 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from docker_data import imagedb, unpack
-from eventstore import ImageStore, MassDeleteError, SourceError
+from eventstore import Image, ImageStore, LayerNotFoundError, MassDeleteError, SourceError
+from eventstore.layers import DockerLayerDB
+from eventstore.sources import docker_imagedb
 from eventstore.sources.docker_imagedb import DockerImageDB
 from eventstore.sources.found import Findings, SourceImage
 from eventstore.sync import sync
@@ -136,6 +140,136 @@ def test_metadata_links_are_not_followed(tmp_path: Path) -> None:
     assert found[child].parent is None
     assert found[child].built_locally
     assert kinds(findings) == ["parent-invalid"]
+
+
+def synced_pair(store: ImageStore, tmp_path: Path) -> tuple[Path, str, str]:
+    """Take over a database of a parent and a child, and return it and their ids."""
+    database = empty_database(tmp_path)
+    parent = add(database, config("parent"))
+    stamp = b"2024-10-08T18:27:41Z"
+    child = add(
+        database, config("child"), parent=parent.encode(), lastUpdated=stamp, builtLocally=b"\x01"
+    )
+    sync(store, DockerImageDB.find(tmp_path).read().images)
+    return database, parent, child
+
+
+@pytest.mark.parametrize("which", ["parent", "child"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/null")])
+def test_an_image_that_docker_may_still_have_is_not_deleted(
+    store: ImageStore, tmp_path: Path, which: str, make: Callable[[Path], None]
+) -> None:
+    """Docker would follow the link: here it is not read, reported, and known as it was."""
+    database, parent, child = synced_pair(store, tmp_path)
+    before = store.position
+    path = database / "content" / "sha256" / {"parent": parent, "child": child}[which][7:]
+    path.unlink()
+    make(path)
+    findings = DockerImageDB.find(tmp_path).read()
+    assert "not-a-file" in kinds(findings)
+    report = sync(store, findings.images, findings.passed_over)
+    assert (report.deleted, report.recreated, report.parents_set) == ([], [], 0)
+    assert store.position == before
+    path.unlink()
+    assert len(sync(store, DockerImageDB.find(tmp_path).read().images).deleted) == 1
+
+
+@pytest.mark.parametrize("part", ["parent", "lastUpdated", "builtLocally", "the folder"])
+def test_metadata_behind_a_link_takes_nothing_away(
+    store: ImageStore, tmp_path: Path, part: str
+) -> None:
+    """What is known of the image stays, though the link is not followed."""
+    database, _, child = synced_pair(store, tmp_path)
+    before = store.position, store.view().digest
+    folder = database / "metadata" / "sha256" / child[7:]
+    path = folder if part == "the folder" else folder / part
+    moved = path.rename(tmp_path / "moved")
+    path.symlink_to(moved)
+    findings = DockerImageDB.find(tmp_path).read()
+    assert findings.passed_over
+    sync(store, findings.images, findings.passed_over)
+    assert (store.position, store.view().digest) == before
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "",
+        "content",
+        "content/sha256",
+        "metadata",
+        "metadata/sha256",
+        "../layerdb",
+        "../../overlay2",
+    ],
+)
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_folder_of_the_database_that_is_none_is_an_error(
+    tmp_path: Path, part: str, kind: str
+) -> None:
+    """Whether it leads out of the source or into nothing, no image is taken for deleted."""
+    database = empty_database(tmp_path / "root")
+    add(database, config("a"))
+    (database.parent / "layerdb").mkdir()
+    path = Path(os.path.normpath(database / part))
+    moved = path.rename(tmp_path / "moved")
+    path.symlink_to(moved) if kind == "link" else path.write_text("a file")
+    with pytest.raises(SourceError, match=r"link|folder|not Docker's image database"):
+        DockerImageDB.find(tmp_path / "root").read()
+
+
+def test_the_place_that_is_named_may_be_a_link(tmp_path: Path) -> None:
+    """As `/var/lib/docker` often is, on hosts with a larger disk for it."""
+    database = empty_database(tmp_path / "disk")
+    image_id = add(database, config("a"))
+    for number, target in enumerate((tmp_path / "disk", database.parent, database)):
+        link = tmp_path / f"link {number}"
+        link.symlink_to(target)
+        (found,) = DockerImageDB.find(link).read().images
+        assert found.image_id == image_id
+
+
+def test_configs_of_more_than_memory_may_hold_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All configs are held at once, so there is a bound for their sum."""
+    database = empty_database(tmp_path)
+    for number in range(4):
+        add(database, config(str(number)))
+    monkeypatch.setattr(docker_imagedb, "CONFIGS_SIZE_MAX", 4 * len(config("0")))
+    assert len(DockerImageDB.find(tmp_path).read().images) == 4
+    monkeypatch.setattr(docker_imagedb, "CONFIGS_SIZE_MAX", 4 * len(config("0")) - 1)
+    with pytest.raises(SourceError, match="bytes of configs"):
+        DockerImageDB.find(tmp_path).read()
+
+
+@pytest.mark.parametrize("name", ["diff", "size", "cache-id", "parent"])
+def test_a_link_in_the_place_of_a_layer_is_an_error(tmp_path: Path, name: str) -> None:
+    """Docker would follow it, so that the image is not there cannot be said."""
+    database = empty_database(tmp_path)
+    add(database, config("a", layers=1))
+    (layer,) = Image.from_json(config("a", layers=1)).root_fs.diff_ids
+    folder = database.parent / "layerdb" / "sha256" / layer[7:]
+    folder.mkdir(parents=True)
+    for file, text in (("diff", layer), ("size", "5"), ("cache-id", "c")):
+        (folder / file).write_text(text)
+    assert len(DockerImageDB.find(tmp_path).read(operating_system="linux").images) == 1
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("/dev/null")
+    with pytest.raises(SourceError, match="link"):
+        DockerImageDB.find(tmp_path).read(operating_system="linux")
+
+
+def test_a_layer_whose_size_fits_no_int64_is_none(tmp_path: Path) -> None:
+    """Docker parses it as one, and does not load the layer."""
+    chain = "sha256:" + "5" * 64
+    folder = tmp_path / "sha256" / ("5" * 64)
+    folder.mkdir(parents=True)
+    for size, fits in ((2**63 - 1, True), (2**63, False), (10**4000, False)):
+        for file, text in (("diff", chain), ("size", size), ("cache-id", "c")):
+            (folder / file).write_text(str(text))
+        with nullcontext() if fits else pytest.raises(LayerNotFoundError):
+            assert DockerLayerDB(tmp_path).metadata(chain).size == size
 
 
 def test_a_long_cycle_and_what_hangs_from_it(tmp_path: Path) -> None:
