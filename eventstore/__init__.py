@@ -39,9 +39,10 @@ from eventstore.layers import (
     LayerStore,
     MemoryLayerStore,
 )
+from eventstore.salvage import SalvageReport, salvage
 from eventstore.snapshots import SnapshotInfo
 from eventstore.store import ImageStore, StoreTransaction
-from eventstore.verify import Problem
+from eventstore.verify import Problem, check_store
 from eventstore.view import ImageMap, ImageView
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "Problem",
     "Record",
     "RootFS",
+    "SalvageReport",
     "SnapshotInfo",
     "SourceError",
     "StoreClosedError",
@@ -88,4 +90,6 @@ __all__ = [
     "UnknownFormatError",
     "UnsupportedOSError",
     "ViewDiff",
+    "check_store",
+    "salvage",
 ]

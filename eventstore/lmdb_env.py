@@ -7,7 +7,8 @@ LMDB's 0.9 format. Its databases and their keys::
     log         position, 8 bytes big-endian        record, see codec
     configs     digest, 32 bytes                    1 byte how (0: as they are), then bytes
     snapshots   position, 8 bytes; chunk, 4 bytes   view rows, see snapshots
-    tombstones  digest, 32 bytes                    position, 8 bytes: last record of a gone image
+    tombstones  digest, 32 bytes                    last record of a gone image, see log
+    (main)      "end"                               last record of the log, see log
 
 The data file appears whole, with its databases and what the store says of itself, or not at all; no
 other LMDB file is ever taken over. When `write` returns, what was put is on disk (`sync` and
@@ -29,8 +30,9 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 import lmdb
+import lmdb.verify
 
-from eventstore import store_files
+from eventstore import lmdb_pages, store_files
 from eventstore.errors import (
     NO_ROOM,
     CorruptionError,
@@ -46,6 +48,7 @@ from eventstore.errors import (
 )
 
 DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
+MAIN = "main"  # LMDB's own list of databases, of which every commit writes a page anyway
 MAP_SIZE = 1 << 36
 READERS_MAX = 1024
 _LOCK_FILE_SIZE = READERS_MAX * 64 + 128  # what LMDB makes for so many readers
@@ -75,7 +78,7 @@ class Transaction:
 
     def __init__(self, path: Path, txn: Any, handles: dict[str, Any]) -> None:
         """Wrap a transaction that `Environment` has begun on the store at `path`."""
-        self._path = path
+        self.path = path
         self._txn = txn
         self._handles = handles
 
@@ -112,14 +115,14 @@ class Transaction:
         try:
             return bool(self._txn.delete(key, db=self._handles[database]))
         except lmdb.Error as error:
-            raise _ours(self._path, error) from error
+            raise _ours(self.path, error) from error
 
     def _put(self, database: str, key: bytes, value: bytes, **flags: bool) -> bool:
         """Put, and translate what LMDB says; a context manager here would cost as much again."""
         try:
             return bool(self._txn.put(key, value, db=self._handles[database], **flags))
         except lmdb.Error as error:
-            raise _ours(self._path, error) from error
+            raise _ours(self.path, error) from error
 
     def entries(self, database: str) -> int:
         """Return the number of entries of a database."""
@@ -215,6 +218,7 @@ class Environment:
             )
             with env, env.begin(write=True) as txn:
                 handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
+                handles[MAIN] = env.open_db(txn=txn)
                 initialise(Transaction(self.path, txn, handles))
             store_files.publish(self.path)
 
@@ -239,6 +243,7 @@ class Environment:
         """Let LMDB open the files; close them again if they are not a store's."""
         if not self.read_only:
             store_files.fill_lock_file(self.path, _LOCK_FILE_SIZE)
+        lmdb_pages.refuse_damaged_heads(self.path, DATABASES)
         with self._translated():
             env = lmdb.open(
                 str(self.path),
@@ -258,6 +263,7 @@ class Environment:
                 self._handles = {
                     name: env.open_db(name.encode(), create=False) for name in DATABASES
                 }
+                self._handles[MAIN] = env.open_db()
             except lmdb.NotFoundError as error:
                 env.close()
                 raise UnknownFormatError(
@@ -542,6 +548,26 @@ class WriteSession:
         if self._txn is not None:
             self._txn = None
             self._environment._leave()
+
+
+def structure_faults(path: Path) -> list[str]:
+    """Return what LMDB's own offline check finds wrong with a data file at rest.
+
+    The check is written for hostile files: it maps nothing. Whatever ends it is a fault, too.
+
+    Args:
+        path: the store's directory.
+
+    Raises:
+        StoreIOError: the operating system refuses.
+    """
+    try:
+        check: Any = lmdb.verify.verify  # it has no types
+        return [str(fault) for fault in check(str(path / store_files.DATA))]
+    except OSError as error:
+        raise refused(str(path), error) from error
+    except Exception as error:  # whatever a hostile file makes it stumble over
+        return [f"the check of the file's structure ended early: {error}"]
 
 
 class MapFullError(StoreFullError):

@@ -76,7 +76,7 @@ class StoreReader:
         self._retained = retained.Retained(layers, operating_system, self._created_event)
         with environment.read() as txn:
             self._seen = txn.number
-            position = log.last_position(txn)
+            position = log.checked_end(txn)
         self._live = replay.view_at(environment, position, self._read_config)
         self._retained.restore(self._live)
         _readers.add(self)
@@ -135,7 +135,7 @@ class StoreReader:
             if self._environment.commit_number() == self._seen:
                 return
             with self._environment.read() as txn:
-                number, last = txn.number, log.last_position(txn)
+                number, last = txn.number, log.checked_end(txn)
             for record in log.read(self._environment, self._live.position, last):
                 self._live.apply(record)
                 self._retained.follow(self._live, record)
@@ -347,7 +347,34 @@ class StoreReader:
         with self._lock:
             self._catch_up()
             state = self._live.state(image)
-            return self._tombstone(image) if state is None else state.last
+            if state is not None:
+                return state.last
+            head = self._tombstone(image)
+            if not head:
+                self._check_counts()
+            return head
+
+    def _check_counts(self) -> None:
+        """Make sure that every image that ever was is there or has a tombstone.
+
+        Without, a tombstone that was lost would make an image that is gone look never known.
+        Every image that ever was has its config.
+
+        Raises:
+            CorruptionError: a tombstone or a config is missing, or one too many is there.
+        """
+        while True:
+            self._catch_up()
+            with self._environment.read() as txn:
+                number = txn.number
+                known, gone = txn.entries("configs"), txn.entries("tombstones")
+            if number == self._seen:  # nobody committed between the two
+                break
+        if known != len(self._live.digests()) + gone:
+            raise CorruptionError(
+                f"{self.path}: {known} configs, {len(self._live.digests())} images and {gone}"
+                " tombstones: what was there before cannot be told"
+            )
 
     def search_history(self, term: str) -> str:
         """Return the id of the one image, there now or ever before, that `term` names.
@@ -365,6 +392,7 @@ class StoreReader:
                 with self._environment.read() as txn:
                     gone = log.tombstones_matching(txn, *bounds)
                     matches.update(islice(gone, digest_set.CANDIDATES_MAX))
+                self._check_counts()
             return digest.to_text(digest_set.the_one(term, sorted(matches)))
 
     def diff(

@@ -24,7 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from eventstore import errors
-from eventstore.cli import changes, demo, history, listing, syncing, upkeep
+from eventstore.cli import changes, demo, history, listing, salvaging, syncing, upkeep
 from eventstore.cli.options import STORE_HELP
 from eventstore.cli.output import note, printable
 
@@ -80,6 +80,7 @@ for _command in (
     upkeep.snapshot,
     upkeep.backup,
     upkeep.info,
+    salvaging.salvage,
     changes.create,
     changes.rm,
     changes.set_parent,

@@ -19,8 +19,11 @@ from eventstore import (
     ParentSet,
     Problem,
     Record,
+    SalvageReport,
     SnapshotInfo,
     ViewDiff,
+    check_store,
+    salvage,
 )
 
 
@@ -64,6 +67,8 @@ def read_the_past(store: ImageStore) -> None:
     assert_type(store.take_snapshot(), SnapshotInfo)
     assert_type(store.snapshots(), list[SnapshotInfo])
     assert_type(store.verify(), Iterator[Problem])
+    assert_type(check_store(store.path), Iterator[Problem])
+    assert_type(salvage(store.path, "there"), SalvageReport)
     for record in store.records("sha256:"):
         assert_type(record.event, Event)
         assert_type(record.raw, bytes)
