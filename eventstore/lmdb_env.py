@@ -562,8 +562,8 @@ def structure_faults(path: Path) -> list[str]:
         StoreIOError: the operating system refuses.
     """
     try:
-        check: Any = lmdb.verify.verify  # it has no types
-        return [str(fault) for fault in check(str(path / store_files.DATA))]
+        untyped: Any = lmdb.verify
+        return [str(fault) for fault in untyped.verify(str(path / store_files.DATA))]
     except OSError as error:
         raise refused(str(path), error) from error
     except Exception as error:  # whatever a hostile file makes it stumble over

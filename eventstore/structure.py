@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from eventstore import lmdb_pages, store_files
+from eventstore.errors import CorruptionError
 from eventstore.lmdb_env import DATABASES, MAIN, Environment, Transaction, structure_faults
 from eventstore.lmdb_pages import Meta, Node, PageFile
 
@@ -49,6 +50,22 @@ def faults_at(path: Path) -> list[str]:
     if found is None:
         logger.warning("%s: others write without a pause: its structure was not checked", path)
     return found or []
+
+
+def refuse_unsound(path: Path) -> None:
+    """Refuse a store whose file's structure is not sound; one that is not there is none.
+
+    Raises:
+        CorruptionError: something is wrong with it.
+        StoreIOError: the operating system refuses.
+    """
+    try:
+        missing = not path.joinpath(store_files.DATA).exists()
+    except (ValueError, OSError):
+        return  # what opens it says what is wrong with the path
+    faults = [] if missing else faults_at(path)
+    if faults:
+        raise CorruptionError(f"{path}: {faults[0]}; `eventstore salvage` gets out what is sound")
 
 
 def _at_rest(path: Path) -> list[str] | None:
