@@ -133,6 +133,12 @@ class Transaction:
         with self._txn.cursor(self._handles[database]) as cursor:
             return bytes(cursor.key()) if cursor.last() else None
 
+    def keys(self, database: str, start: bytes) -> Iterator[bytes]:
+        """Iterate over the keys from the first one at or after `start`."""
+        with self._txn.cursor(self._handles[database]) as cursor:
+            if cursor.set_range(start):
+                yield from cursor.iternext(values=False)
+
     def scan(
         self, database: str, start: bytes = b"", *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from itertools import islice
+from functools import partial
+from itertools import islice, takewhile
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 from weakref import WeakSet
 
 from eventstore import (
@@ -41,10 +42,11 @@ from eventstore.errors import (
 from eventstore.events import Created, Record
 from eventstore.image import Image
 from eventstore.layers import LayerStore
-from eventstore.lmdb_env import Environment
+from eventstore.lmdb_env import Environment, Transaction
 from eventstore.view import ImageMap, ImageView
 
 FOLLOW_INTERVAL_SECONDS = 0.05
+_T = TypeVar("_T")
 _readers: WeakSet[StoreReader] = WeakSet()
 
 
@@ -347,34 +349,27 @@ class StoreReader:
         with self._lock:
             self._catch_up()
             state = self._live.state(image)
-            if state is not None:
-                return state.last
-            head = self._tombstone(image)
-            if not head:
-                self._check_counts()
-            return head
+            return self._at_view(partial(self._head_in, image)) if state is None else state.last
 
-    def _check_counts(self) -> None:
-        """Make sure that every image that ever was is there or has a tombstone.
-
-        Without, a tombstone that was lost would make an image that is gone look never known.
-        Every image that ever was has its config.
+    def _head_in(self, image: bytes, txn: Transaction) -> int:
+        """Return the position of the last record of an image, 0 if it was never there.
 
         Raises:
-            CorruptionError: a tombstone or a config is missing, or one too many is there.
+            CorruptionError: it once was, as its config says, and its tombstone is lost.
         """
+        state = self._live.state(image)
+        head = log.tombstone(txn, image) if state is None else state.last
+        if not head and txn.get("configs", image) is not None:
+            raise CorruptionError(f"the tombstone of {digest.to_text(image)} is missing")
+        return head
+
+    def _at_view(self, look: Callable[[Transaction], _T]) -> _T:
+        """Look at the store as of the very commit that the view is of."""
         while True:
             self._catch_up()
             with self._environment.read() as txn:
-                number = txn.number
-                known, gone = txn.entries("configs"), txn.entries("tombstones")
-            if number == self._seen:  # nobody committed between the two
-                break
-        if known != len(self._live.digests()) + gone:
-            raise CorruptionError(
-                f"{self.path}: {known} configs, {len(self._live.digests())} images and {gone}"
-                " tombstones: what was there before cannot be told"
-            )
+                if txn.number == self._seen:  # nobody has committed between the two
+                    return look(txn)
 
     def search_history(self, term: str) -> str:
         """Return the id of the one image, there now or ever before, that `term` names.
@@ -388,12 +383,23 @@ class StoreReader:
             bounds = digest_set.bounds(term)
             matches: set[bytes] = set()
             if bounds is not None:
-                matches.update(self._live.matches(*bounds))
-                with self._environment.read() as txn:
-                    gone = log.tombstones_matching(txn, *bounds)
-                    matches.update(islice(gone, digest_set.CANDIDATES_MAX))
-                self._check_counts()
+                matches = self._at_view(partial(self._ever, *bounds))
             return digest.to_text(digest_set.the_one(term, sorted(matches)))
+
+    def _ever(self, low: bytes, high: bytes, txn: Transaction) -> set[bytes]:
+        """Return the first images, there or gone, from `low` through `high`.
+
+        Raises:
+            CorruptionError: they are not those that there are configs of.
+        """
+        limit = digest_set.CANDIDATES_MAX
+        matches = set(self._live.matches(low, high))
+        matches.update(islice(log.tombstones_matching(txn, low, high), limit))
+        known = set(islice(takewhile(high.__ge__, txn.keys("configs", low)), limit))
+        if len(known) < limit and known != matches:
+            which = ", ".join(sorted(image.hex()[:12] for image in known ^ matches))
+            raise CorruptionError(f"a tombstone or a config is missing: {which}")
+        return matches
 
     def diff(
         self, a: ImageView | datetime | int, b: ImageView | datetime | int | None = None

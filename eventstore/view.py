@@ -14,7 +14,7 @@ and of digests are built when first asked for and kept up to date from then on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import datetime
 
 import msgspec
@@ -98,7 +98,7 @@ class ImageView:
             return None
         return state.parent
 
-    def digests(self) -> Collection[bytes]:
+    def digests(self) -> Iterable[bytes]:
         """Return the digests of all images, hidden ones too, in no order."""
         return self._states.keys()
 

@@ -156,6 +156,7 @@ class Trial:
             self.blame(text)
         elif wrong:
             self.counts["file damages answered wrongly without check_structure"] += 1
+            self.counts[f"left: {self.damage.name}: {text}"] += 1
             if not self.problems:
                 self.blame(f"{text}, and verify finds nothing")
         elif checked:
@@ -274,7 +275,7 @@ def meet(
 def main() -> int:
     """Damage everything, and print what was tried and found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--sample", type=int, default=24, help="bits of an entry, at most")
+    parser.add_argument("--sample", type=int, default=8, help="bits of an entry, at most")
     parser.add_argument("--pages", type=int, default=12, help="bits of a part of a page, at most")
     parser.add_argument("--share", type=float, default=1.0, help="share of the damages to try")
     parser.add_argument("--only", choices=("entries", "file"), default=None)
