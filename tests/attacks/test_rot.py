@@ -37,7 +37,7 @@ def attack(*options: str) -> tuple[int, list[int], str]:
 @pytest.mark.slow
 def test_no_damage_makes_a_store_lie() -> None:
     """Reads are right or refused, verify names it, salvage gets out what is sound."""
-    code, counts, said = attack("--share", "0.012", "--images", "24")
+    code, counts, said = attack("--share", "0.02", "--images", "32")
     assert (code, counts[-1]) == (0, 0), said
     assert all(count > 0 for count in counts[:-1]), said
 
@@ -59,7 +59,7 @@ def test_no_damage_makes_a_store_lie() -> None:
 def test_a_store_that_checks_less_is_found_out(weakening: str, match: str) -> None:
     """Each check that is switched off lets some damage through."""
     code, counts, said = attack(
-        "--weaken", weakening, "--match", match, "--images", "24", "--workers", "1"
+        "--weaken", weakening, "--match", match, "--images", "32", "--workers", "1"
     )
     assert code == 1, said
     assert counts[-1] > 0, said
