@@ -43,9 +43,10 @@ from eventstore.layers import (
 )
 from eventstore.meta import Fork
 from eventstore.restore import restore
+from eventstore.salvage import SalvageReport, salvage
 from eventstore.snapshots import SnapshotInfo
 from eventstore.store import ImageStore, StoreTransaction
-from eventstore.verify import Problem
+from eventstore.verify import Problem, check_store
 from eventstore.view import ImageMap, ImageView
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "Problem",
     "Record",
     "RootFS",
+    "SalvageReport",
     "SnapshotInfo",
     "SourceError",
     "StoreClosedError",
@@ -95,5 +97,7 @@ __all__ = [
     "UnknownFormatError",
     "UnsupportedOSError",
     "ViewDiff",
+    "check_store",
     "restore",
+    "salvage",
 ]

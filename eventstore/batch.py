@@ -93,6 +93,7 @@ class Batch:
         for record in self.records:
             log.append(txn, record)
             touched[record.event.digest] = record.position
+        log.note_end(txn, self.view.position)
         for image, config in self.configs.items():
             configs.put(txn, image, config)
         for image, position in touched.items():

@@ -1,8 +1,8 @@
 """Keep image configs by their digest, and check them whenever they are read.
 
 A config is written in the transaction of the `Created` that names it, never changed, and kept after
-`Deleted`: the past stays readable. The first byte of a value says how the rest is stored; 0, the
-only way so far, is the bytes as they are.
+`Deleted`: the past stays readable. The first byte of a value says how the rest is stored: 0 is the
+bytes as they are, 1 that they were lost before the store was salvaged from a damaged one.
 """
 
 from __future__ import annotations
@@ -11,14 +11,20 @@ from eventstore import digest
 from eventstore.errors import CorruptionError, UnknownFormatError
 from eventstore.lmdb_transaction import Transaction
 
-PLAIN = 0
+PLAIN, LOST = 0, 1
 _DATABASE = "configs"
 
 
 def put(txn: Transaction, key: bytes, config: bytes) -> None:
-    """Store a config under its digest; one that is there already stays."""
-    if txn.get(_DATABASE, key) is None:
-        txn.put(_DATABASE, key, bytes([PLAIN]) + config)
+    """Store a config under its digest; one that is there already stays, unless it was lost."""
+    found = txn.get(_DATABASE, key)
+    if found is None or found == bytes([LOST]):
+        txn.put(_DATABASE, key, bytes([PLAIN]) + config, replace=True)
+
+
+def put_lost(txn: Transaction, key: bytes) -> None:
+    """Note that the config under a digest was lost."""
+    txn.put(_DATABASE, key, bytes([LOST]))
 
 
 def get(txn: Transaction, key: bytes) -> bytes:
@@ -40,7 +46,11 @@ def unpack(key: bytes, value: bytes) -> bytes:
     Raises:
         CorruptionError: its bytes are not those that were stored.
     """
-    image_id = digest.to_text(key)
+    image_id = digest.to_text(key) if len(key) == digest.DIGEST_SIZE else key.hex()
+    if value == bytes([LOST]):
+        raise CorruptionError(
+            f"the config of {image_id} was lost before this store was salvaged", digest=image_id
+        )
     if value[:1] != bytes([PLAIN]):
         raise UnknownFormatError(
             f"the config of {image_id} is stored in a way that this version does not know",

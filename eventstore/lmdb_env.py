@@ -7,7 +7,8 @@ With `lmdb_transaction` the only module that imports `lmdb`. One environment is 
     log         position, 8 bytes big-endian        record, see codec
     configs     digest, 32 bytes                    1 byte how (0: as they are), then bytes
     snapshots   position, 8 bytes; chunk, 4 bytes   view rows, see snapshots
-    tombstones  digest, 32 bytes                    position, 8 bytes: last record of a gone image
+    tombstones  digest, 32 bytes                    last record of a gone image, see log
+    (main)      "end"                               last record of the log, see log
 
 The data file appears whole, with its databases and what the store says of itself, or not at all; no
 other LMDB file is ever taken over. When `write` returns, what was put is on disk (`sync` and
@@ -39,8 +40,9 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 import lmdb
+import lmdb.verify
 
-from eventstore import store_files
+from eventstore import lmdb_pages, store_files
 from eventstore.errors import (
     EventStoreError,
     StoreClosedError,
@@ -49,11 +51,13 @@ from eventstore.errors import (
     StoreInUseError,
     StoreReadOnlyError,
     UnknownFormatError,
+    refused,
 )
 from eventstore.lmdb_transaction import READERS_MAX, MapFullError, Transaction, ours
 from eventstore.reader_slots import ReaderWatch
 
 DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
+MAIN = "main"  # LMDB's own list of databases, of which every commit writes a page anyway
 MAP_SIZE = 1 << 36
 _LOCK_FILE_SIZE = READERS_MAX * 64 + 128  # what LMDB makes for so many readers
 _LMDB_MAJOR = 0  # not what a variable of the process says, nor what a file asks for
@@ -153,11 +157,13 @@ class Environment:
         )
         with env, env.begin(write=True) as txn:
             handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
+            handles[MAIN] = env.open_db(txn=txn)
             initialise(Transaction(self.path, txn, handles))
 
     def _connect(self, map_size: int) -> None:
         """Let LMDB open the files; close them again if they are not a store's."""
         store_files.fill_lock_file(self.path, _LOCK_FILE_SIZE)
+        lmdb_pages.refuse_damaged_heads(self.path, DATABASES)
         env = self._open_files(map_size)
         try:
             info, self._page_size = env.info(), int(env.stat()["psize"])
@@ -165,6 +171,7 @@ class Environment:
             store_files.refuse_cut(self.path, (int(info["last_pgno"]) + 1) * self._page_size)
             env.reader_check()
             self._handles = {name: env.open_db(name.encode(), create=False) for name in DATABASES}
+            self._handles[MAIN] = env.open_db()
         except BaseException as error:
             env.close()
             if not isinstance(error, lmdb.NotFoundError | lmdb.IncompatibleError):
@@ -529,3 +536,23 @@ class WriteSession:
         if self._txn is not None:
             self._txn = None
             self._environment._leave()
+
+
+def structure_faults(path: Path) -> list[str]:
+    """Return what LMDB's own offline check finds wrong with a data file at rest.
+
+    The check is written for hostile files: it maps nothing. Whatever ends it is a fault, too.
+
+    Args:
+        path: the store's directory.
+
+    Raises:
+        StoreIOError: the operating system refuses.
+    """
+    try:
+        untyped: Any = lmdb.verify
+        return [str(fault) for fault in untyped.verify(str(path / store_files.DATA))]
+    except OSError as error:
+        raise refused(str(path), error) from error
+    except Exception as error:  # whatever a hostile file makes it stumble over
+        return [f"the check of the file's structure ended early: {error}"]

@@ -55,7 +55,7 @@ class Transaction:
 
     def __init__(self, path: Path, txn: Any, handles: dict[str, Any]) -> None:
         """Wrap a transaction that `Environment` has begun on the store at `path`."""
-        self._path = path
+        self.path = path
         self._txn = txn
         self._handles = handles
 
@@ -92,14 +92,14 @@ class Transaction:
         try:
             return bool(self._txn.delete(key, db=self._handles[database]))
         except lmdb.Error as error:
-            raise ours(self._path, error) from error
+            raise ours(self.path, error) from error
 
     def _put(self, database: str, key: bytes, value: bytes, **flags: bool) -> bool:
         """Put, and translate what LMDB says; a context manager here would cost as much again."""
         try:
             return bool(self._txn.put(key, value, db=self._handles[database], **flags))
         except lmdb.Error as error:
-            raise ours(self._path, error) from error
+            raise ours(self.path, error) from error
 
     def has(self, database: str, key: bytes) -> bool:
         """Tell whether there is a key, without reading its value."""
@@ -114,6 +114,12 @@ class Transaction:
         """Return the greatest key, None if there is none."""
         with self._txn.cursor(self._handles[database]) as cursor:
             return bytes(cursor.key()) if cursor.last() else None
+
+    def keys(self, database: str, start: bytes) -> Iterator[bytes]:
+        """Iterate over the keys from the first one at or after `start`."""
+        with self._txn.cursor(self._handles[database]) as cursor:
+            if cursor.set_range(start):
+                yield from cursor.iternext(values=False)
 
     def scan(
         self, database: str, start: bytes = b"", *, reverse: bool = False

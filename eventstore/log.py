@@ -2,30 +2,95 @@
 
 The log knows no rules of images. It guarantees that positions are gapless from 1, that a record is
 stored once and never changed, that each names the record of the same image before it, and that
-every record read has been checked. Reading the stream of one image follows those pointers, so its
-cost is the number of the image's records, whatever the length of the log. Reads are done a page at
-a time, each in a transaction of its own.
+every record read has been checked. Beside the log, each commit notes where it ends, so that a last
+record that vanishes is missed; and where the stream of an image that is gone ends::
+
+    main        "end"       position, 8 bytes; CRC-32, 4 bytes, of "end" and the position
+    tombstones  digest      position, 8 bytes; CRC-32, 4 bytes, of the digest and the position
+
+Stores of the first version have no "end", and tombstones without CRC. Reading the stream of one
+image follows the pointers from record to record, so its cost is the number of the image's records,
+whatever the length of the log. Reads are done a page at a time, each in a transaction of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from zlib import crc32
 
 from eventstore import codec
 from eventstore.errors import CorruptionError
 from eventstore.events import Record
-from eventstore.lmdb_env import Environment
+from eventstore.lmdb_env import MAIN, Environment
 from eventstore.lmdb_transaction import Transaction
 
 PAGE_LENGTH = 1024
 _LOG = "log"
 _TOMBSTONES = "tombstones"
+_END = b"end"
+_NOTE_SIZE = codec.KEY_SIZE + codec.CHECKSUM_SIZE
 
 
 def last_position(txn: Transaction) -> int:
     """Return the position of the last record, 0 for the empty log."""
     key = txn.last_key(_LOG)
     return 0 if key is None else int.from_bytes(key, "big")
+
+
+def checked_end(txn: Transaction) -> int:
+    """Return the position of the last record, and make sure that it is the last one appended.
+
+    Raises:
+        CorruptionError: records at the end, or the note of it, were lost.
+    """
+    last = last_position(txn)
+    end = noted_end(txn)
+    if end is not None and end != last:
+        raise CorruptionError(
+            f"{txn.path}: the log ends at {last}, and {end} is the last record that was appended",
+            position=min(last, end) + 1,
+        )
+    if txn.entries(_LOG) != last:
+        raise CorruptionError(
+            f"{txn.path}: the log ends at {last}, and holds {txn.entries(_LOG)} records",
+            position=last,
+        )
+    return last
+
+
+def noted_end(txn: Transaction) -> int | None:
+    """Return the position that is noted as the last one, None in a store that notes none.
+
+    Raises:
+        CorruptionError: the note is damaged.
+    """
+    value = txn.get(MAIN, _END)
+    return None if value is None else unpack_note(_END, value, "the note of the log's end")
+
+
+def note_end(txn: Transaction, position: int) -> None:
+    """Note which record is the last."""
+    txn.put(MAIN, _END, pack_note(_END, position), replace=True)
+
+
+def pack_note(name: bytes, position: int) -> bytes:
+    """Return a position as it is noted under a name."""
+    key = codec.position_key(position)
+    return key + crc32(key, crc32(name)).to_bytes(codec.CHECKSUM_SIZE, "big")
+
+
+def unpack_note(name: bytes, value: bytes, what: str) -> int:
+    """Return the position that is noted under a name; the inverse of `pack_note`.
+
+    Raises:
+        CorruptionError: it is not what was noted.
+    """
+    position = int.from_bytes(value[: codec.KEY_SIZE], "big")
+    if len(value) not in (codec.KEY_SIZE, _NOTE_SIZE) or (
+        len(value) == _NOTE_SIZE and value != pack_note(name, position)
+    ):
+        raise CorruptionError(f"{what} is damaged")
+    return position
 
 
 def append(txn: Transaction, record: Record) -> None:
@@ -160,14 +225,12 @@ def tombstone(txn: Transaction, image: bytes) -> int:
         CorruptionError: what is noted there is no position.
     """
     value = txn.get(_TOMBSTONES, image)
-    if value is not None and len(value) != codec.KEY_SIZE:
-        raise CorruptionError(f"the tombstone of {image.hex()} holds no position")
-    return 0 if value is None else int.from_bytes(value, "big")
+    return 0 if value is None else unpack_note(image, value, f"the tombstone of {image.hex()}")
 
 
 def put_tombstone(txn: Transaction, image: bytes, position: int) -> None:
     """Note where the stream of an image that is gone ends."""
-    txn.put(_TOMBSTONES, image, codec.position_key(position), replace=True)
+    txn.put(_TOMBSTONES, image, pack_note(image, position), replace=True)
 
 
 def drop_tombstone(txn: Transaction, image: bytes) -> None:
@@ -175,10 +238,9 @@ def drop_tombstone(txn: Transaction, image: bytes) -> None:
     txn.delete(_TOMBSTONES, image)
 
 
-def tombstones(txn: Transaction) -> Iterator[tuple[bytes, int]]:
-    """Iterate over the digests of images that are gone, sorted, and where their streams end."""
-    for image, value in txn.scan(_TOMBSTONES):
-        yield image, int.from_bytes(value, "big")
+def tombstones(txn: Transaction) -> Iterator[tuple[bytes, bytes]]:
+    """Iterate over the digests of images that are gone, sorted, and what is noted of each."""
+    yield from txn.scan(_TOMBSTONES)
 
 
 def tombstones_matching(txn: Transaction, low: bytes, high: bytes) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ Keys of the database `meta`, all values text::
     forked_from    id of the store that this one is a copy of; only in copies
     forked_at      the last position that both have; only in copies
     forks_before   JSON: the forks of that store itself, nearest first; only in copies of copies
+    seal           CRC-32 of all that, in hex; stores of the first version have none
 
 Two stores with one id have one history. A copy that may be appended to is another history, so it
 gets an id of its own, and says up to which position it holds the records of the other.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Sequence
+from zlib import crc32
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +31,8 @@ from eventstore.lmdb_transaction import Transaction
 
 FORMAT = 1
 _DATABASE = "meta"
+_SEAL = b"seal"
+_SEALED = (b"format", b"store_id", b"created_ns", b"forked_from", b"forked_at", b"forks_before")
 _SHOWN_LENGTH_MAX = 40
 _STORE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
@@ -91,8 +95,14 @@ def founding(
             values[b"forks_before"] = msgspec.json.encode(before).decode()
         for key, value in values.items():
             txn.put(_DATABASE, key, value.encode(), replace=True)
+        txn.put(_DATABASE, _SEAL, _seal(txn), replace=True)
 
     return write
+
+
+def _seal(txn: Transaction) -> bytes:
+    said = [(name, txn.get(_DATABASE, name)) for name in _SEALED]
+    return b"%08x" % crc32(repr(said).encode())
 
 
 def read(environment: Environment) -> Identity:
@@ -103,40 +113,51 @@ def read(environment: Environment) -> Identity:
         CorruptionError: the store does not say who it is.
     """
     with environment.read() as txn:
-        return _read(environment, txn)
+        return read_in(txn)
 
 
-def _read(environment: Environment, txn: Transaction) -> Identity:
+def read_in(txn: Transaction) -> Identity:
+    """Return the identity of a store in an open transaction.
+
+    Raises:
+        UnknownFormatError: as `read`.
+        CorruptionError: as `read`.
+    """
     found = txn.get(_DATABASE, b"format")
     if found != str(FORMAT).encode():
         text = None if found is None else _shown(found)
         raise UnknownFormatError(
-            f"{environment.path} is a store of format {text!r}; this version reads {FORMAT}",
+            f"{txn.path} is a store of format {text!r}; this version reads {FORMAT}",
             found=text,
             supported=(FORMAT,),
         )
-    store_id = _text(environment, txn, b"store_id", _STORE_ID)
-    created_ns = int(_text(environment, txn, b"created_ns", _NUMBER))
+    seal = txn.get(_DATABASE, _SEAL)
+    if seal is not None and seal != _seal(txn):
+        raise CorruptionError(
+            f"{txn.path}: what the store says of itself is damaged; restore a backup"
+        )
+    store_id = _text(txn, b"store_id", _STORE_ID)
+    created_ns = int(_text(txn, b"created_ns", _NUMBER))
     if not clock.STORED_MIN_NS <= created_ns <= clock.STORED_MAX_NS:
-        raise _damaged(environment, b"created_ns", str(created_ns).encode())
+        raise _damaged(txn, b"created_ns", str(created_ns).encode())
     if txn.get(_DATABASE, b"forked_from") is None:
         return Identity(store_id, created_ns)
     fork = Fork(
-        _text(environment, txn, b"forked_from", _STORE_ID),
-        int(_text(environment, txn, b"forked_at", _NUMBER)),
+        _text(txn, b"forked_from", _STORE_ID),
+        int(_text(txn, b"forked_at", _NUMBER)),
     )
-    return Identity(store_id, created_ns, fork, _forks_before(environment, txn))
+    return Identity(store_id, created_ns, fork, _forks_before(txn))
 
 
-def _forks_before(environment: Environment, txn: Transaction) -> tuple[Fork, ...]:
+def _forks_before(txn: Transaction) -> tuple[Fork, ...]:
     raw = txn.get(_DATABASE, b"forks_before") or b"[]"
     try:
         return msgspec.json.decode(raw, type=tuple[Fork, ...])
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise _damaged(environment, b"forks_before", raw) from error
+        raise _damaged(txn, b"forks_before", raw) from error
 
 
-def _text(environment: Environment, txn: Transaction, key: bytes, form: re.Pattern[str]) -> str:
+def _text(txn: Transaction, key: bytes, form: re.Pattern[str]) -> str:
     """Return a value that has the form of its key.
 
     Raises:
@@ -145,14 +166,14 @@ def _text(environment: Environment, txn: Transaction, key: bytes, form: re.Patte
     found = txn.get(_DATABASE, key)
     text = "" if found is None else found.decode("ascii", "replace")
     if form.fullmatch(text) is None:
-        raise _damaged(environment, key, found)
+        raise _damaged(txn, key, found)
     return text
 
 
-def _damaged(environment: Environment, key: bytes, found: bytes | None) -> CorruptionError:
+def _damaged(txn: Transaction, key: bytes, found: bytes | None) -> CorruptionError:
     said = "nothing" if found is None else repr(_shown(found))
     return CorruptionError(
-        f"{environment.path} does not say who it is: its {key.decode()} is {said}; restore a backup"
+        f"{txn.path} does not say who it is: its {key.decode()} is {said}; restore a backup"
     )
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from itertools import islice
+from functools import partial
+from itertools import islice, takewhile
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 from weakref import WeakSet
 
 from eventstore import (
@@ -42,9 +43,11 @@ from eventstore.events import Created, Record
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment
+from eventstore.lmdb_transaction import Transaction
 from eventstore.view import ImageMap, ImageView
 
 FOLLOW_INTERVAL_SECONDS = 0.05
+_T = TypeVar("_T")
 _readers: WeakSet[StoreReader] = WeakSet()
 
 
@@ -78,7 +81,7 @@ class StoreReader:
         self._retained = retained.Retained(layers, operating_system, self._created_event)
         with environment.read() as txn:
             self._seen = txn.number
-            position = log.last_position(txn)
+            position = log.checked_end(txn)
         self._live = replay.view_at(environment, position, self._read_config)
         self._retained.restore(self._live)
         _readers.add(self)
@@ -137,7 +140,7 @@ class StoreReader:
             if self._environment.commit_number() == self._seen:
                 return
             with self._environment.read() as txn:
-                number, last = txn.number, log.last_position(txn)
+                number, last = txn.number, log.checked_end(txn)
             for record in log.read(self._environment, self._live.position, last):
                 self._fold(record)
             self._seen = number
@@ -370,7 +373,27 @@ class StoreReader:
         with self._lock:
             self._catch_up()
             state = self._live.state(image)
-            return self._tombstone(image) if state is None else state.last
+            return self._at_view(partial(self._head_in, image)) if state is None else state.last
+
+    def _head_in(self, image: bytes, txn: Transaction) -> int:
+        """Return the position of the last record of an image, 0 if it was never there.
+
+        Raises:
+            CorruptionError: it once was, as its config says, and its tombstone is lost.
+        """
+        state = self._live.state(image)
+        head = log.tombstone(txn, image) if state is None else state.last
+        if not head and txn.get("configs", image) is not None:
+            raise CorruptionError(f"the tombstone of {digest.to_text(image)} is missing")
+        return head
+
+    def _at_view(self, look: Callable[[Transaction], _T]) -> _T:
+        """Look at the store as of the very commit that the view is of."""
+        while True:
+            self._catch_up()
+            with self._environment.read() as txn:
+                if txn.number == self._seen:  # nobody has committed between the two
+                    return look(txn)
 
     def search_history(self, term: str) -> str:
         """Return the id of the one image, there now or ever before, that `term` names.
@@ -384,11 +407,23 @@ class StoreReader:
             bounds = digest_set.bounds(term)
             matches: set[bytes] = set()
             if bounds is not None:
-                matches.update(self._live.matches(*bounds))
-                with self._environment.read() as txn:
-                    gone = log.tombstones_matching(txn, *bounds)
-                    matches.update(islice(gone, digest_set.CANDIDATES_MAX))
+                matches = self._at_view(partial(self._ever, *bounds))
             return digest.to_text(digest_set.the_one(term, sorted(matches)))
+
+    def _ever(self, low: bytes, high: bytes, txn: Transaction) -> set[bytes]:
+        """Return the first images, there or gone, from `low` through `high`.
+
+        Raises:
+            CorruptionError: they are not those that there are configs of.
+        """
+        limit = digest_set.CANDIDATES_MAX
+        matches = set(self._live.matches(low, high))
+        matches.update(islice(log.tombstones_matching(txn, low, high), limit))
+        known = set(islice(takewhile(high.__ge__, txn.keys("configs", low)), limit))
+        if len(known) < limit and known != matches:
+            which = ", ".join(sorted(image.hex()[:12] for image in known ^ matches))
+            raise CorruptionError(f"a tombstone or a config is missing: {which}")
+        return matches
 
     def diff(
         self, a: ImageView | datetime | int, b: ImageView | datetime | int | None = None

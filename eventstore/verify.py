@@ -2,20 +2,27 @@
 
 This is the auditor's reading: it shares `apply` with the store, so that both mean the same by an
 event, but never imports the store, trusts no cache, and goes on after a problem instead of stopping
-at the first. It writes nothing.
+at the first. It writes nothing. First comes the structure of the file. One that fails there is not
+read through LMDB, which it could kill, but page by page, and what can still be reached is checked
+like the rest.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from msgspec import Struct
 
-from eventstore import configs, digest, log, snapshots
+from eventstore import codec, configs, digest, log, meta, snapshots, store_files, structure
 from eventstore.errors import CorruptionError
 from eventstore.events import Created, Deleted, Record
 from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.lmdb_env import Environment
+from eventstore.lmdb_pages import PageFile
+from eventstore.lmdb_transaction import Transaction
+from eventstore.structure import Read
 from eventstore.view import ImageView
 
 
@@ -23,7 +30,7 @@ class Problem(Struct, frozen=True):
     """Something that does not agree.
 
     Attributes:
-        kind: `log`, `config`, `snapshot` or `tombstone`.
+        kind: `structure`, `meta`, `log`, `config`, `snapshot` or `tombstone`.
         message: what is wrong, for people.
         position: the record or snapshot that it is about, or None.
         image_id: the image that it is about, or None.
@@ -38,33 +45,100 @@ class Problem(Struct, frozen=True):
 def verify(environment: Environment) -> Iterator[Problem]:
     """Yield every problem of a store; a sound store yields none.
 
-    Every record, config and snapshot is read and checked, every snapshot against a replay of all
-    records from the first.
+    The structure of the file is checked, every record, config and snapshot is read and checked,
+    every snapshot against a replay of all records from the first.
     """
-    with environment.read() as txn:
-        through = log.last_position(txn)
+    faults = structure.faults_of(environment)
+    if not faults:
+        yield from _derived(environment.read)
+    else:
+        yield from _damaged(environment.path, faults)
+
+
+def check_store(path: str | os.PathLike[str]) -> Iterator[Problem]:
+    """Yield every problem of the store in a directory, also of one that does not open.
+
+    Does as `verify`. LMDB opens the file only if its structure is sound, and for reading only.
+
+    Args:
+        path: the store's directory.
+
+    Raises:
+        StoreUsageError: there is no store.
+        StoreInUseError: it is open in this process already.
+        StoreIOError: the operating system refuses.
+        CorruptionError: the data file is empty, or no file.
+    """
+    folder = Path(path)
+    store_files.prepare(folder, create=False)
+    faults = structure.faults_at(folder)
+    if faults:
+        yield from _damaged(folder, faults)
+        return
+    try:
+        environment = Environment(folder, read_only=True)
+    except CorruptionError as error:
+        yield Problem("structure", str(error))
+        return
+    try:
+        yield from _derived(environment.read)
+    finally:
+        environment.close()
+
+
+def _damaged(path: Path, faults: list[str]) -> Iterator[Problem]:
+    for fault in faults:
+        yield Problem("structure", fault)
+    with PageFile(path / store_files.DATA) as pages:
+        yield from _derived(structure.reading(pages))
+
+
+def _derived(read: Read) -> Iterator[Problem]:
+    """Check what the databases hold."""
+    with read() as txn:
+        first = _Extent(txn)
         stored = dict(snapshots.headers(txn))
-    replayed = _Replay(environment, stored)
-    yield from replayed.run(through)
+        yield from _identity(txn)
+    replayed = _Replay(read, stored)
+    yield from replayed.run(first)
     stored_configs: set[bytes] = set()
-    yield from _configs(environment, replayed.created, stored_configs)
-    with environment.read() as txn:
+    yield from _configs(read, replayed.created, stored_configs)
+    with read() as txn:
         tombstones = dict(log.tombstones(txn))
-        moved = log.last_position(txn) != through
+        moved = _Extent(txn).last_key != first.last_key
     if replayed.sound and not moved:
         # What others append meanwhile would look like what nobody appended.
-        yield from _tombstones(tombstones, replayed.gone)
         for key in sorted(stored_configs - replayed.created):
             yield Problem("config", f"the config {key.hex()} is of no image", None, _id_of(key))
-    for position in sorted(position for position in stored if position > through):
-        yield Problem("snapshot", f"snapshot {position} is beyond the log", position)
+    if not moved:
+        yield from _tombstones(tombstones, replayed)
+
+
+def _identity(txn: Transaction) -> Iterator[Problem]:
+    try:
+        meta.read_in(txn)
+    except CorruptionError as error:
+        yield Problem("meta", str(error))
+
+
+class _Extent:
+    """How far the log goes: its last key, and the position that is noted as its last."""
+
+    def __init__(self, txn: Transaction) -> None:
+        self.last_key = txn.last_key("log") or b""
+        self.problem: Problem | None = None
+        self.noted: int | None = None
+        try:
+            self.noted = log.noted_end(txn)
+        except CorruptionError as error:
+            self.problem = Problem("log", str(error))
 
 
 class _Replay:
     """One pass over the log, with what it leaves behind."""
 
-    def __init__(self, environment: Environment, stored: dict[int, bytes]) -> None:
-        self.environment = environment
+    def __init__(self, read: Read, stored: dict[int, bytes]) -> None:
+        self.read = read
         self.stored = stored
         self.view = ImageView()
         self.sound = True
@@ -73,27 +147,63 @@ class _Replay:
         self.created: set[bytes] = set()
         self.batch = 1
 
-    def run(self, through: int) -> Iterator[Problem]:
+    def run(self, extent: _Extent) -> Iterator[Problem]:
+        if extent.problem is not None:
+            yield extent.problem
         yield from self._snapshot()
-        for position in range(1, through + 1):
-            try:
-                with self.environment.read() as txn:
-                    record = log.read_one(txn, position)
-            except CorruptionError as error:
+        position = 0
+        for key, raw in self._entries(extent.last_key):
+            if len(key) != codec.KEY_SIZE or key <= codec.position_key(position):
                 self.sound = False
-                yield Problem("log", str(error), position)
+                yield Problem("log", f"the key {key.hex()} is no position")
                 continue
-            yield from self._record(record)
-            if self.sound:
-                yield from self._snapshot()
+            expected, position = position + 1, int.from_bytes(key, "big")
+            if position != expected:
+                yield self._missing(expected, position - 1)
+            yield from self._stored(position, raw)
+            if extent.noted is not None and position > extent.noted:
+                yield Problem("log", f"record {position} is behind the noted end", position)
+        if extent.noted is not None and position < extent.noted:
+            yield self._missing(position + 1, extent.noted)
+        yield from self._other_snapshots(max(position, extent.noted or 0))
+
+    def _entries(self, last_key: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over the entries of the log, a page a transaction, to a last one."""
+        after = b""
+        while True:
+            with self.read() as txn:
+                page: list[tuple[bytes, bytes]] = []
+                for key, raw in txn.scan("log", after):
+                    if key > last_key or len(page) == log.PAGE_LENGTH:
+                        break
+                    if key > after:
+                        page.append((key, raw))
+            if not page:
+                return
+            after = page[-1][0]
+            yield from page
+
+    def _missing(self, first: int, last: int) -> Problem:
+        self.sound = False
+        which = f"record {first} is" if first == last else f"records {first} to {last} are"
+        return Problem("log", f"{which} missing", first)
+
+    def _stored(self, position: int, raw: bytes) -> Iterator[Problem]:
+        try:
+            record = codec.decode(position, raw)
+        except CorruptionError as error:
+            self.sound = False
+            yield Problem("log", str(error), position)
+            return
+        yield from self._record(record)
+        if self.sound:
+            yield from self._snapshot()
 
     def _record(self, record: Record) -> Iterator[Problem]:
         image, position = record.event.digest, record.position
         if isinstance(record.event, Created):
             self.created.add(image)
-        if not self.sound:
-            return
-        if record.previous != self.heads.get(image, 0):
+        if self.sound and record.previous != self.heads.get(image, 0):
             yield Problem(
                 "log",
                 f"record {position} names {record.previous} as the one before it,"
@@ -101,13 +211,15 @@ class _Replay:
                 position,
                 record.image_id,
             )
-        if record.batch not in (self.batch, position):
+        if self.sound and record.batch not in (self.batch, position):
             yield Problem("log", f"record {position} names no batch", position, record.image_id)
         self.batch = record.batch
         self.heads[image] = position
         self.gone.pop(image, None)
         if isinstance(record.event, Deleted):
             self.gone[image] = position
+        if not self.sound:
+            return
         try:
             self.view.apply(record)
         except CorruptionError as error:
@@ -115,11 +227,12 @@ class _Replay:
             yield Problem("log", str(error), position, record.image_id)
 
     def _snapshot(self) -> Iterator[Problem]:
+        """Compare the snapshot at the view's position with the view, if there is one."""
         position = self.view.position
-        if position not in self.stored:
+        if self.stored.pop(position, None) is None:
             return
         try:
-            with self.environment.read() as txn:
+            with self.read() as txn:
                 raw = snapshots.raw_header(txn, position)
                 if raw is None:
                     return  # it has been pruned since the list was made
@@ -131,13 +244,23 @@ class _Replay:
         if header.time_ns != self.view.time_ns or states != dict(self.view.rows()):
             yield Problem("snapshot", f"snapshot {position} is not the view", position)
 
+    def _other_snapshots(self, last: int) -> Iterator[Problem]:
+        """Check those that no view could be derived for by themselves."""
+        for position, raw in sorted(self.stored.items()):
+            if position > last:
+                yield Problem("snapshot", f"snapshot {position} is beyond the log", position)
+                continue
+            try:
+                with self.read() as txn:
+                    snapshots.load(txn, snapshots.parse_header(position, raw))
+            except CorruptionError as error:
+                yield Problem("snapshot", str(error), position)
 
-def _configs(
-    environment: Environment, created: set[bytes], stored: set[bytes]
-) -> Iterator[Problem]:
+
+def _configs(read: Read, created: set[bytes], stored: set[bytes]) -> Iterator[Problem]:
     """Check every config; add the digests that there are to `stored`."""
     start = b""
-    while page := _page_of_configs(environment, start):
+    while page := _page_of_configs(read, start):
         start = page[-1][0]
         for key, value in page:
             stored.add(key)
@@ -150,11 +273,11 @@ def _configs(
         yield Problem("config", f"the config of {image_id} is missing", None, image_id)
 
 
-def _page_of_configs(environment: Environment, after: bytes) -> list[tuple[bytes, bytes]]:
+def _page_of_configs(read: Read, after: bytes) -> list[tuple[bytes, bytes]]:
     """Return the next configs behind a digest, in bounded number and size."""
     page: list[tuple[bytes, bytes]] = []
     size = 0
-    with environment.read() as txn:
+    with read() as txn:
         for key, value in txn.scan("configs", after):
             if key != after:
                 page.append((key, value))
@@ -169,13 +292,24 @@ def _id_of(key: bytes) -> str:
     return digest.to_text(key) if len(key) == digest.DIGEST_SIZE else key.hex()
 
 
-def _tombstones(found: dict[bytes, int], gone: dict[bytes, int]) -> Iterator[Problem]:
-    for image in sorted(found.keys() | gone.keys()):
-        if found.get(image) != gone.get(image):
-            image_id = _id_of(image)
+def _tombstones(stored: dict[bytes, bytes], replayed: _Replay) -> Iterator[Problem]:
+    """Compare what is noted of images that are gone with what the log says, as far as it does."""
+    for image in sorted(stored.keys() | replayed.gone.keys()):
+        image_id = _id_of(image)
+        found = None
+        try:
+            if image in stored:
+                found = log.unpack_note(image, stored[image], f"the tombstone of {image_id}")
+        except CorruptionError as error:
+            yield Problem("tombstone", str(error), None, image_id)
+            continue
+        known = replayed.gone.get(image)
+        if not replayed.sound and (known is None or (found or 0) > known):
+            continue  # with a record lost, the last one that is known may not be the last
+        if found != known:
             yield Problem(
                 "tombstone",
-                f"the stream of {image_id} ends at {gone.get(image)}, not {found.get(image)}",
-                found.get(image),
+                f"the stream of {image_id} ends at {known}, not {found}",
+                found,
                 image_id,
             )

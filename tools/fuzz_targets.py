@@ -555,7 +555,7 @@ class MetaTarget(Target):
             key = self.keys[data[0] % 3 if data else 0]
             session.transaction.put("meta", key, data[1:], replace=True)
             with suppress(CorruptionError):
-                identity = meta._read(self.environment, session.transaction)
+                identity = meta.read_in(session.transaction)
                 output.clock_time(clock.to_datetime(identity.created_ns))
                 must_show(output.json_text({"id": identity.store_id}))
         finally:

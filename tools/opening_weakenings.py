@@ -16,10 +16,10 @@ from eventstore.lmdb_transaction import Transaction
 def _without_format_check() -> None:
     """Take every store for one of this format."""
 
-    def unchecked(environment: Environment, txn: Transaction) -> meta.Identity:
+    def unchecked(txn: Transaction) -> meta.Identity:
         return meta.Identity((txn.get("meta", b"store_id") or b"").decode("ascii", "replace"), 0)
 
-    meta._read = unchecked
+    meta.read_in = unchecked
 
 
 class _Forgetful(dict[tuple[int, int], int]):

@@ -25,7 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from eventstore import errors
-from eventstore.cli import backups, changes, demo, history, listing, syncing, upkeep
+from eventstore.cli import backups, changes, demo, history, listing, salvaging, syncing, upkeep
 from eventstore.cli.options import STORE_HELP
 from eventstore.cli.output import LogFormatter, note
 
@@ -84,6 +84,7 @@ for _command in (
     backups.backup,
     backups.restore,
     upkeep.info,
+    salvaging.salvage,
     changes.create,
     changes.rm,
     changes.set_parent,

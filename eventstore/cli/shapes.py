@@ -13,6 +13,7 @@ from eventstore.diff import ImageChange, ViewDiff
 from eventstore.events import Created, LastUpdatedSet, ParentSet, Record
 from eventstore.image import Image
 from eventstore.sync import SyncReport
+from eventstore.verify import Problem
 from eventstore.view import ImageView
 
 KINDS = {
@@ -128,4 +129,14 @@ def sync_report(source: str, found: SyncReport) -> dict[str, Any]:
         ],
         "after": found.after,
         "position": found.position,
+    }
+
+
+def problem(found: Problem) -> dict[str, Any]:
+    """Return a problem, or a loss."""
+    return {
+        "kind": found.kind,
+        "message": found.message,
+        "position": found.position,
+        "image": found.image_id,
     }

@@ -7,10 +7,17 @@ from datetime import timedelta
 import click
 
 from eventstore import clock
-from eventstore.cli import backups, output
-from eventstore.cli.options import json_option, open_to_read, open_to_write, store_option
+from eventstore.cli import backups, output, shapes
+from eventstore.cli.options import (
+    json_option,
+    open_to_read,
+    open_to_write,
+    path_of,
+    store_option,
+)
 from eventstore.cli.output import clock_time, line, size, utc
 from eventstore.store import CLOCK_BEHIND_NS
+from eventstore.verify import check_store
 
 DAMAGE_FOUND = 4
 
@@ -19,28 +26,28 @@ DAMAGE_FOUND = 4
 @json_option
 @store_option
 def verify(as_json: bool, store_path: str | None) -> int:
-    """Derive everything again from the log, and list what does not agree."""
-    with open_to_read(store_path) as store:
-        position, images, snapshots = store.position, len(store), len(store.snapshots())
-        problems = 0
-        for problem in store.verify():
-            problems += 1
-            if as_json:
-                output.json_line(
-                    {
-                        "kind": problem.kind,
-                        "message": problem.message,
-                        "position": problem.position,
-                        "image": problem.image_id,
-                    }
-                )
-            else:
-                line(f"{problem.kind}: {problem.message}", "red")
-        if not as_json and not problems:
-            line(f"sound: {position} records, {images} images, {snapshots} snapshots")
-        elif not as_json:
-            line(f"{problems} problems: keep this store as it is, and restore a backup elsewhere")
-        return DAMAGE_FOUND if problems else 0
+    """Check the file's structure, derive everything again from the log, list what does not agree.
+
+    Also works on a store that is too damaged to open.
+    """
+    problems = 0
+    for problem in check_store(path_of(store_path)):
+        problems += 1
+        if as_json:
+            output.json_line(shapes.problem(problem))
+        else:
+            line(f"{problem.kind}: {problem.message}", "red")
+    if problems and not as_json:
+        line(
+            f"{problems} problems: keep this store as it is; restore a backup elsewhere, or get"
+            " out what is sound by `eventstore salvage`"
+        )
+    elif not problems:
+        with open_to_read(store_path) as store:
+            counts = (store.position, len(store), len(store.snapshots()))
+        if not as_json:
+            line("sound: {} records, {} images, {} snapshots".format(*counts))
+    return DAMAGE_FOUND if problems else 0
 
 
 @click.command()

@@ -29,7 +29,8 @@ from docker_data import imagedb, unpack
 from eventstore import ImageStore
 from eventstore.cli.main import cli
 from eventstore.cli.output import json_text, printable, steers
-from eventstore.lmdb_env import Environment, Transaction
+from eventstore.lmdb_env import Environment
+from eventstore.lmdb_transaction import Transaction
 from making import config, id_of
 from store import children
 

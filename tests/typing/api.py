@@ -20,9 +20,12 @@ from eventstore import (
     ParentSet,
     Problem,
     Record,
+    SalvageReport,
     SnapshotInfo,
     ViewDiff,
+    check_store,
     restore,
+    salvage,
 )
 
 
@@ -70,6 +73,8 @@ def read_the_past(store: ImageStore) -> None:
     assert_type(restore("copy", "restored"), Fork)
     assert_type(store.fork, Fork | None)
     assert_type(store.forks, tuple[Fork, ...])
+    assert_type(check_store(store.path), Iterator[Problem])
+    assert_type(salvage(store.path, "there"), SalvageReport)
     for record in store.records("sha256:"):
         assert_type(record.event, Event)
         assert_type(record.raw, bytes)

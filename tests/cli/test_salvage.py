@@ -1,0 +1,106 @@
+"""Salvage and verify damaged stores by the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lmdb
+
+from cli_types import Command, Host
+from eventstore import ImageStore
+from eventstore.lmdb_pages import PageFile
+
+
+def lose_record(path: Path, position: int) -> None:
+    """Change a byte of one record, and leave no copy of it in pages that are free."""
+    with lmdb.open(str(path), max_dbs=16) as env:
+        handle = env.open_db(b"log")
+        with env.begin(write=True, db=handle) as txn:
+            key = position.to_bytes(8, "big")
+            raw = bytearray(txn.get(key))
+            raw[20] ^= 1
+            txn.put(key, bytes(raw))
+    with PageFile(path / "data.mdb") as pages:
+        newest = max(pages.metas(), key=lambda meta: meta.commit)
+        _, free = pages.free_pages(newest, [])
+        size = pages.page_size
+    with open(path / "data.mdb", "r+b") as file:
+        for number in free:
+            file.seek(number * size)
+            file.write(bytes(size))
+
+
+def test_a_sound_store_is_salvaged_whole(command: Command, host: Host, tmp_path: Path) -> None:
+    """Exit code 0; the new store answers as the old one."""
+    said = command("salvage", host.path, tmp_path / "new")
+    assert said.code == 0
+    assert said.lines[-1] == "nothing was lost"
+    assert f"a store at @{host.ends[-1]} of @{host.ends[-1]}" in said.out
+    assert command("ls", "-s", tmp_path / "new").out == command("ls", "-s", host.path).out
+    assert command("verify", "-s", tmp_path / "new").code == 0
+
+
+def test_each_lost_thing_is_named_and_the_exit_code_is_4(
+    command: Command, host: Host, tmp_path: Path
+) -> None:
+    """For people and as JSON; the source is not altered."""
+    lose_record(host.path, 100)
+    before = {
+        found.name: (found.read_bytes(), found.stat().st_mtime_ns) for found in host.path.iterdir()
+    }
+    said = command("salvage", host.path, tmp_path / "new")
+    assert said.code == 4
+    assert said.lines[0].startswith("lost: log: record 100: checksum")
+    assert said.lines[-1] == "1 lost"
+    as_json = command("salvage", "--json", host.path, tmp_path / "json")
+    assert as_json.code == 4
+    loss, totals = as_json.json
+    assert (loss["kind"], loss["position"]) == ("log", 100)
+    assert (totals["position"], totals["end"], totals["lost"]) == (99, host.ends[-1], 1)
+    assert totals["records_beside"] == host.ends[-1] - 100
+    after = {
+        found.name: (found.read_bytes(), found.stat().st_mtime_ns) for found in host.path.iterdir()
+    }
+    assert before == after
+    with ImageStore.open(tmp_path / "new") as store:
+        assert store.position == 99
+        assert list(store.verify()) == []
+
+
+def test_verify_names_the_damage_of_a_store_that_does_not_open(
+    command: Command, host: Host, tmp_path: Path
+) -> None:
+    """Two damaged records, and then a page that would make LMDB end the process."""
+    lose_record(host.path, 7)
+    lose_record(host.path, 100)
+    refused = command("ls", "-s", host.path)
+    assert refused.code == 4
+    said = command("verify", "--json", "-s", host.path)
+    assert said.code == 4
+    assert [row["position"] for row in said.json if row["kind"] == "log"] == [7, 100]
+    with PageFile(host.path / "data.mdb") as pages:
+        newest = max(pages.metas(), key=lambda meta: meta.commit)
+        root, size = pages.trees(newest, [])[b"log"].root, pages.page_size
+    with open(host.path / "data.mdb", "r+b") as file:
+        file.seek(root * size + 16)
+        file.write(b"\xff" * 64)
+    said = command("verify", "-s", host.path)
+    assert said.code == 4
+    assert "structure: " in said.out
+    assert "eventstore salvage" in said.lines[-1]
+    assert command("salvage", host.path, tmp_path / "new").code == 4
+    assert command("verify", "-s", tmp_path / "new").code == 0
+
+
+def test_what_cannot_be_done_is_said_in_one_line(
+    command: Command, host: Host, tmp_path: Path
+) -> None:
+    """No source, a destination that is there, a destination in the source."""
+    for source, target in (
+        (tmp_path / "nowhere", tmp_path / "new"),
+        (host.path, host.path),
+        (host.path, host.path / "inside"),
+    ):
+        said = command("salvage", source, target)
+        assert said.code == 3
+        assert len(said.err.splitlines()) == 1
