@@ -338,7 +338,7 @@ class Environment:
         while True:
             session = self.begin_write()
             try:
-                result = work(session.transaction)
+                result = session.run(work)
                 session.commit()
             except MapFullError:
                 session.abort()
@@ -495,6 +495,11 @@ class WriteSession:
         self._environment = environment
         self._txn: Any = txn
         self.transaction = Transaction(environment.path, txn, handles)
+
+    def run(self, work: Callable[[Transaction], _T]) -> _T:
+        """Read and write in the transaction; what LMDB says against it is said in our errors."""
+        with self._environment._translated():
+            return work(self.transaction)
 
     def commit(self) -> None:
         """Commit: when this returns, the changes are on disk.

@@ -244,7 +244,7 @@ class ImageStore(StoreReader):
         """Write a batch and commit it; grow the map and write again if it is full."""
         while True:
             try:
-                batch.write(session.transaction)
+                session.run(batch.write)
                 session.commit()
                 return
             except MapFullError:
@@ -254,7 +254,7 @@ class ImageStore(StoreReader):
                 raise
             self._environment.grow()
             session = self._environment.begin_write()
-            if log.last_position(session.transaction) != self._live.position:
+            if session.run(log.last_position) != self._live.position:
                 session.abort()
                 raise StoreFullError(
                     "the map had to grow, and another process wrote meanwhile: try again",

@@ -52,15 +52,30 @@ class Attack:
         return [sys.executable, *(part.replace("{seed}", str(seed)) for part in self.arguments)]
 
 
-def attack(name: str, tool: str, options: str) -> Attack:
+def attack(name: str, tool: str, options: str, *, seeded: bool = True) -> Attack:
     """Return the attack that runs a tool of this folder."""
-    return Attack(name, (str(TOOLS / tool), *shlex.split(options), "--seed", "{seed}"))
+    seed = ("--seed", "{seed}") if seeded else ()
+    return Attack(name, (str(TOOLS / tool), *shlex.split(options), *seed))
 
 
 def attacks() -> list[Attack]:
-    """Return all attacks, each with what takes a minute or two."""
+    """Return all attacks, each with what takes a minute or a few."""
+    modes = ("processes", "threads", "mixed", "killed", "slots", "asleep", "fork")
     return [
-        attack("crash-states", "crash_states.py", "--budget 300"),
+        attack("crash-states", "crash_states.py", "--budget 600"),
+        attack("system-call-faults", "system_call_faults.py", "--budget 200"),
+        attack("failed-syncs", "failed_syncs.py", "--points 30"),
+        attack("full-disk", "full_disk.py", "--budget 60"),
+        attack("rot", "rot.py", "--share 0.25"),
+        *(
+            attack(f"contention-{mode}", "contention.py", f"--mode {mode} --seconds 60")
+            for mode in modes
+        ),
+        attack("clocks", "clocks.py", "--seconds 60"),
+        attack("fuzz", "fuzz.py", "--executions 200000"),
+        attack("hostile-sources", "hostile_sources.py", "--seconds 20"),
+        attack("backups", "backups.py", "--seconds 60"),
+        attack("opening", "opening.py", "", seeded=False),
     ]
 
 

@@ -138,6 +138,7 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["rm", image_id, "--actor", ARGUMENT], ["rm", image_id, "-m", ARGUMENT],
         ["backup", str(folder / "store")], ["info", "-s", str(folder / ARGUMENT)],
         ["sync", source, "--os", EVIL, "--dry-run"], ["--help"], ["ls", "--help"], [],
+        ["restore", ARGUMENT, ARGUMENT], ["salvage", ARGUMENT, ARGUMENT],
     ]  # fmt: skip
     writing = [
         ["sync", source, "--os", "linux", "--dry-run", "--allow-mass-delete"],
@@ -145,6 +146,8 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["create", str(folder / "evil.json"), "--actor", EVIL, "-m", EVIL],
         ["mark-built", image_id, "-m", EVIL], ["touch", image_id, "--time", "2 hours ago"],
         ["set-parent", image_id, "--none"], ["log", "-n", "3"], ["demo"],
+        ["restore", str(folder / "copy"), str(folder / f"restored {len(ARGUMENT)}{ARGUMENT}")],
+        ["salvage", str(folder / "store"), str(folder / f"salvaged {len(ARGUMENT)}{ARGUMENT}")],
     ]  # fmt: skip
     as_json = [
         [*arguments, "--json"]
