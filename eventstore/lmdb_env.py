@@ -544,12 +544,7 @@ class WriteSession:
 
 
 def structure_faults(path: Path) -> list[str]:
-    """Return what LMDB's own offline check finds wrong with a data file at rest.
-
-    The check is written for hostile files: it maps nothing. Whatever ends it is a fault, too.
-
-    Args:
-        path: the store's directory.
+    """Return what LMDB's offline check, which maps nothing, finds wrong with a store at rest.
 
     Raises:
         StoreIOError: the operating system refuses.

@@ -100,6 +100,11 @@ def founding(
     return write
 
 
+def is_sealed(txn: Transaction) -> bool:
+    """Tell whether what the store says of itself is sealed; that of the first version is not."""
+    return txn.get(_DATABASE, _SEAL) is not None
+
+
 def _seal(txn: Transaction) -> bytes:
     said = [(name, txn.get(_DATABASE, name)) for name in _SEALED]
     return b"%08x" % crc32(repr(said).encode())

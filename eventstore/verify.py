@@ -106,12 +106,13 @@ def _derived(read: Read) -> Iterator[Problem]:
     with read() as txn:
         tombstones = dict(log.tombstones(txn))
         moved = _Extent(txn).last_key != first.last_key
+        sealed = meta.is_sealed(txn)
     if replayed.sound and not moved:
         # What others append meanwhile would look like what nobody appended.
         for key in sorted(stored_configs - replayed.created):
             yield Problem("config", f"the config {key.hex()} is of no image", None, _id_of(key))
     if not moved:
-        yield from _tombstones(tombstones, replayed)
+        yield from _tombstones(tombstones, replayed, sealed=sealed)
 
 
 def _identity(txn: Transaction) -> Iterator[Problem]:
@@ -132,6 +133,9 @@ class _Extent:
             self.noted = log.noted_end(txn)
         except CorruptionError as error:
             self.problem = Problem("log", str(error))
+        else:
+            if self.noted is None and self.last_key and meta.is_sealed(txn):
+                self.problem = Problem("log", "the note of where the log ends is missing")
 
 
 class _Replay:
@@ -292,8 +296,13 @@ def _id_of(key: bytes) -> str:
     return digest.to_text(key) if len(key) == digest.DIGEST_SIZE else key.hex()
 
 
-def _tombstones(stored: dict[bytes, bytes], replayed: _Replay) -> Iterator[Problem]:
-    """Compare what is noted of images that are gone with what the log says, as far as it does."""
+def _tombstones(
+    stored: dict[bytes, bytes], replayed: _Replay, *, sealed: bool
+) -> Iterator[Problem]:
+    """Compare what is noted of images that are gone with what the log says, as far as it does.
+
+    Those of a store that seals what it says of itself all have a checksum.
+    """
     for image in sorted(stored.keys() | replayed.gone.keys()):
         image_id = _id_of(image)
         found = None
@@ -302,6 +311,10 @@ def _tombstones(stored: dict[bytes, bytes], replayed: _Replay) -> Iterator[Probl
                 found = log.unpack_note(image, stored[image], f"the tombstone of {image_id}")
         except CorruptionError as error:
             yield Problem("tombstone", str(error), None, image_id)
+            continue
+        if sealed and len(stored.get(image, b"")) == codec.KEY_SIZE:
+            text = f"the tombstone of {image_id} is cut"
+            yield Problem("tombstone", text, found, image_id)
             continue
         known = replayed.gone.get(image)
         if not replayed.sound and (known is None or (found or 0) > known):

@@ -223,10 +223,10 @@ def entry_damages(pristine: Pristine, sample: int, chance: random.Random) -> Ite
             neighbour = keys[at - 1]
             this = named_by(database, key)
             is_record = int(database == "log")
-            make = partial(Damage, named=(this,), records=is_record, strict=database != "meta")
+            make = partial(Damage, named=(this,), records=is_record, strict=True)
             title = f"{database} {key[:12].hex()}"
             for bit in bits(value, sample, chance):
-                yield make(f"flip {title}", {database: {key: flipped(value, bit)}}, strict=True)
+                yield make(f"flip {title}", {database: {key: flipped(value, bit)}})
             length = chance.randrange(len(value))
             yield make(f"cut {title}", {database: {key: value[:length]}})
             yield make(f"extend {title}", {database: {key: value + b"\0"}})

@@ -174,6 +174,7 @@ def test_a_lost_config_leaves_the_log_whole_and_is_named_for_ever(
     assert list(check_store(tmp_path / "new")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["branch", "leaf", "both metas", "a meta", "main"])
 def test_pages_that_lead_to_records_may_be_gone(path: Path, tmp_path: Path, what: str) -> None:
     """The records themselves are found by looking at every page."""
@@ -278,6 +279,7 @@ def test_a_record_that_two_pages_tell_differently_is_not_guessed(
     assert report.records_beside == 2
 
 
+@pytest.mark.slow
 def test_a_last_commit_whose_meta_page_is_damaged_is_refused_and_not_forgotten(
     path: Path, tmp_path: Path
 ) -> None:
