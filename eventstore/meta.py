@@ -136,11 +136,17 @@ def read_in(txn: Transaction) -> Identity:
             found=text,
             supported=(FORMAT,),
         )
+    identity = _said(txn)
     seal = txn.get(_DATABASE, _SEAL)
     if seal is not None and seal != _seal(txn):
         raise CorruptionError(
             f"{txn.path}: what the store says of itself is damaged; restore a backup"
         )
+    return identity
+
+
+def _said(txn: Transaction) -> Identity:
+    """Return what the single values say, each of which has the form of its key."""
     store_id = _text(txn, b"store_id", _STORE_ID)
     created_ns = int(_text(txn, b"created_ns", _NUMBER))
     if not clock.STORED_MIN_NS <= created_ns <= clock.STORED_MAX_NS:

@@ -7,9 +7,10 @@ more can be found as well, by looking at every page of the file.
 What is in the new store. The unbroken beginning of the log, byte for byte at the same positions, to
 the first record that is lost (which may be in the middle of a batch); the configs of its images,
 those that were lost noted as lost, so that `get` and `verify` go on naming them; tombstones and a
-snapshot made anew; an id of its own, with the source's id and the last position in common beside
-it. What checks but has no place in the log is kept in `DEST/salvaged`: records behind the gap in
-`records.jsonl`, configs of no image in `configs/`, and the list of what was lost in `lost.jsonl`.
+snapshot made anew; an id of its own, with the source's id, if it can be read, and the last position
+in common beside it. What checks but has no place in the log is kept in `DEST/salvaged`: records
+behind the gap in `records.jsonl`, configs of no image in `configs/`, and the list of what was lost
+in `lost.jsonl`.
 
 Which record is the right one. The newer meta page decides that leads to a log; a note there says
 where the log ends. What the trees below it lead to is taken. A position
@@ -26,7 +27,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ import msgspec
 from msgspec import Struct
 
 from eventstore import (
+    backup,
     clock,
     codec,
     configs,
@@ -47,7 +48,7 @@ from eventstore import (
     store_files,
     structure,
 )
-from eventstore.errors import CorruptionError, EventStoreError, StoreUsageError, refused
+from eventstore.errors import CorruptionError, StoreUsageError
 from eventstore.events import Created, Record
 from eventstore.lmdb_env import DATABASES, Environment
 from eventstore.lmdb_pages import PageFile, Tree
@@ -105,35 +106,17 @@ def salvage(
         now: gives nanoseconds since 1970, UTC.
 
     Raises:
-        StoreUsageError: there is no store, the destination exists or lies in the source, or
-            others write to the source.
+        DestinationExistsError: the destination exists, as whatever.
+        StoreUsageError: there is no store, the destination lies in the source, or others write to
+            the source.
         StoreFullError: there is no room for the new store.
         StoreIOError: the operating system refuses.
         CorruptionError: the source's data file is empty, or no file.
     """
-    origin, target = Path(source), Path(destination).absolute()
-    store_files.prepare(origin, create=False)
-    try:
-        if os.path.lexists(target):
-            raise StoreUsageError(f"{target} exists already: salvage overwrites nothing")
-        if target.resolve().is_relative_to(origin.resolve()):
-            raise StoreUsageError(f"{target} lies in the store itself, which is not to be altered")
-        store_files.make_directories(target.parent)
-        partial_target = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            report = _at_rest(origin, partial_target, target, now)
-            partial_target.rename(target)
-            store_files.sync_names(target.parent)
-        except BaseException:
-            shutil.rmtree(partial_target, ignore_errors=True)
-            raise
-    except EventStoreError:
-        raise
-    except ValueError as error:
-        raise StoreUsageError(f"{str(target)!r} is no path: {error}") from error
-    except OSError as error:
-        raise refused(str(target), error) from error
-    return report
+    origin, target = store_files.located(source), store_files.located(destination)
+    store_files.prepare(origin, create=False, damaged=True)
+    with backup.whole_or_absent(target, origin) as folder:
+        return _at_rest(origin, folder, target, now)
 
 
 def _at_rest(origin: Path, folder: Path, target: Path, now: clock.Clock) -> SalvageReport:
@@ -310,7 +293,8 @@ class _Writer:
         while (record := self._next(self.view.position + 1)) is not None:
             self._fold(record)
         self._note_lost()
-        fork = meta.Fork(self.found.store_id, self.view.position)
+        known = self.found.store_id
+        fork = meta.Fork(known, self.view.position) if known else None
         environment = Environment(self.folder, initialise=meta.founding(self.now, fork=fork))
         try:
             for start in range(1, self.view.position + 1, _BATCH_LENGTH):

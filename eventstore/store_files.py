@@ -81,12 +81,13 @@ def located(path: str | os.PathLike[str]) -> Path:
         raise refused(text, error) from error
 
 
-def prepare(path: Path, *, create: bool) -> None:
+def prepare(path: Path, *, create: bool, damaged: bool = False) -> None:
     """Make the directory of a store if that is asked for, and refuse what can be no store.
 
     Args:
         path: the directory.
         create: make it, mode 0700, and those above it, if they are missing.
+        damaged: take a data file that LMDB would not open, for it will not be asked to.
 
     Raises:
         StoreNotFoundError: nothing is there and `create` is off.
@@ -108,6 +109,8 @@ def prepare(path: Path, *, create: bool) -> None:
             _refuse_network(path)
         for name in (DATA, LOCK):
             _refuse_strange(path / name)
+        if not damaged:
+            _refuse_foreign(path / DATA)
 
 
 def is_there(path: Path) -> bool:
@@ -142,14 +145,15 @@ def _refuse_strange(path: Path) -> None:
             f"{path} is empty: a store never leaves it so; fetch the backup, or remove the file"
             " to begin a new store"
         )
-    if path.name == DATA:
-        _refuse_foreign(path)
 
 
 def _refuse_foreign(path: Path) -> None:
     """Refuse what is no file of LMDB 0.9 before LMDB puts a lock file beside it."""
-    with path.open("rb") as file:
-        start = file.read(_META_LENGTH)
+    try:
+        with path.open("rb") as file:
+            start = file.read(_META_LENGTH)
+    except FileNotFoundError:
+        return
     at = start.find(_MAGIC)
     if start[_MAGIC_OFFSET:].startswith(_MAGIC + _VERSION):
         return

@@ -69,8 +69,8 @@ def check_store(path: str | os.PathLike[str]) -> Iterator[Problem]:
         StoreIOError: the operating system refuses.
         CorruptionError: the data file is empty, or no file.
     """
-    folder = Path(path)
-    store_files.prepare(folder, create=False)
+    folder = store_files.located(path)
+    store_files.prepare(folder, create=False, damaged=True)
     faults = structure.faults_at(folder)
     if faults:
         yield from _damaged(folder, faults)

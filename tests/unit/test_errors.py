@@ -22,6 +22,8 @@ PARENTS = {
     "StoreReadOnlyError": (eventstore.StoreUsageError,),
     "StoreForkedError": (eventstore.StoreUsageError,),
     "StoreInUseError": (eventstore.StoreUsageError,),
+    "StoreNotFoundError": (eventstore.StoreUsageError,),
+    "DestinationExistsError": (eventstore.StoreUsageError,),
     "StoreFullError": (EventStoreError, OSError),
     "StoreIOError": (EventStoreError, OSError),
     "CorruptionError": (EventStoreError,),
