@@ -65,7 +65,7 @@ def test_a_store_with_a_record_of_the_first_shape_opens_and_answers(store_path: 
         image_id = store.create(config("old"))
         raw = sealed(2, [time_ns + 5, "old", "", 2, 1, [3, digest.require(image_id)]])
         old = codec.decode(2, raw)
-        store._environment.write(lambda txn: log.append(txn, old))
+        store._environment.write(lambda txn: (log.append(txn, old), log.note_end(txn, 2)))
     with ImageStore.open(store_path) as store:
         state = store.view().state(digest.require(image_id))
         assert state is not None
