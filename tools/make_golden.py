@@ -19,6 +19,7 @@ import msgspec
 
 from eventstore import ImageStore, codec, digest, log
 from eventstore.codec import Envelope, LastUpdatedSetFirst
+from eventstore.lmdb_env import Transaction
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 START_NS = 1_700_000_000_000_000_000
@@ -43,7 +44,12 @@ def append_first_shape(store: ImageStore, image_id: str) -> None:
     checksum = crc32(payload, crc32(codec.position_key(position)))
     raw = payload + checksum.to_bytes(codec.CHECKSUM_SIZE, "big")
     record = codec.decode(position, raw)
-    store._environment.write(lambda txn: log.append(txn, record))
+
+    def put(txn: Transaction) -> None:
+        log.append(txn, record)
+        log.note_end(txn, position)
+
+    store._environment.write(put)
 
 
 def fill(path: Path) -> None:
