@@ -5,58 +5,42 @@ The whole attack is `tools/full_disk.py`.
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from attacking import Verdict, attack, caught
 from eventstore import ImageStore
-from store import children
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 pytestmark = pytest.mark.slow
 
 
-def attack(*arguments: str) -> tuple[int, list[str]]:
-    """Run the tool; return its exit code and what it printed."""
-    ended = subprocess.run(
-        [sys.executable, str(TOOLS / "full_disk.py"), *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": children.PACKAGE},
-    )
-    assert ended.stdout, ended.stderr
-    return ended.returncode, ended.stdout.splitlines()
-
-
-def sound(*arguments: str) -> None:
-    """Run the tool, which must have had writes refused and found nothing wrong."""
-    code, lines = attack(*arguments)
-    missing = [line for line in lines if "not possible here" in line]
+def possible(*options: object) -> Verdict:
+    """Run the attack; skip the test if that cannot be done here."""
+    verdict = attack("full_disk.py", *options)
+    missing = [line for line in verdict.lines if "not possible here" in line]
     if missing:
         pytest.skip(missing[0].strip())
-    found = re.match(r"(\d+) of \d+ trials .* (\d+) refusals, 0 violations", lines[-1])
-    assert found is not None, lines
-    assert code == 0
-    assert int(found[1]) > 0
-    assert int(found[2]) > 0
+    return verdict
+
+
+def stands(*options: object) -> None:
+    """Run the attack, which must have had writes refused and found nothing wrong."""
+    counts = possible(*options).stood()
+    assert counts["trials"] > 0
+    assert counts["refusals"] > 0
 
 
 @pytest.mark.parametrize("place", ["tmpfs", "ext4", "thin"])
 def test_a_full_disk_refuses_clearly_and_loses_nothing(place: str) -> None:
     """Reads go on, and writes as well once there is room, here and in another process."""
-    sound("--places", place, "--budget", "4")
+    stands("--places", place, "--budget", 4)
 
 
 @pytest.mark.parametrize("place", ["limit", "map"])
 def test_a_limit_refuses_clearly_and_loses_nothing(place: str) -> None:
     """The same for a limit of the process and for the store's own."""
-    sound("--places", place, "--budget", "4")
+    stands("--places", place, "--budget", 4)
 
 
 @pytest.mark.parametrize("read_only", [False, True])
@@ -80,18 +64,13 @@ def test_a_lock_file_that_a_full_disk_cut_short_is_filled(
 )
 def test_the_attack_finds_a_weakened_store(weakening: str, place: str) -> None:
     """The attack objects to a store that hides errors, gives up, or leaks them."""
-    code, lines = attack(
-        *("--places", place, "--scenarios", "large", "--budget", "2", "--first"),
-        *("--weaken", weakening),
-    )
-    assert code == 1, lines
+    options = ("--places", place, "--scenarios", "large", "--budget", 2, "--first")
+    caught("full_disk.py", *options, "--weaken", weakening)
 
 
 def test_the_attack_finds_a_lock_file_without_a_place() -> None:
     """The attack objects to a lock file with holes, which ends the process with a bus error."""
-    options = ("--scenarios", "lock with holes", "--budget", "2", "--first")
-    code, lines = attack("--places", "tmpfs", *options, "--weaken", "sparse-lock-file")
-    if any("not possible here" in line for line in lines):
-        pytest.skip(lines[0].strip())
-    assert code == 1, lines
-    assert any("it ended with -7" in line for line in lines)
+    options = ("--places", "tmpfs", "--scenarios", "lock with holes", "--budget", 2, "--first")
+    verdict = possible(*options, "--weaken", "sparse-lock-file")
+    verdict.caught()
+    assert any("it ended with -7" in line for line in verdict.lines)

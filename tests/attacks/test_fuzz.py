@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from attacking import TOOLS, attack, caught, stood
+from attacking import TOOLS, caught, stood
 
 sys.path.append(str(TOOLS))
 import fuzz
@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_inputs(tmp_path: Path) -> None:
     names: list[set[str]] = []
     for number in range(2):
         found = tmp_path / str(number)
-        attack("fuzz.py", *arguments, "--found", found, "--seed", 5)
+        caught("fuzz.py", *arguments, "--found", found, "--seed", 5)
         names.append({path.name for path in (found / "record").iterdir()})
     assert names[0] == names[1] != set()
 

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[2] / "tools" / "history_checker.py"
+from attacking import TOOLS
+
+sys.path.append(str(TOOLS))
+import history_checker as checker
+from history_checker import NEVER, Entry, Read, Stretch, Write
 
 
-def load() -> ModuleType:
-    """Return the checker; tools are no package."""
-    spec = importlib.util.spec_from_file_location("history_checker", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-checker: Any = load()
-Entry, Write, Read, Stretch = checker.Entry, checker.Write, checker.Read, checker.Stretch
-NEVER = checker.NEVER
-
-
-def log() -> list[Any]:
+def log() -> list[Entry]:
     """Return a log of three batches: an image, two with a parent, and the parent's end."""
     return [
         Entry(1, 1, "p", "p.0.1", "Created", "a", None, 11),
@@ -39,7 +23,7 @@ def log() -> list[Any]:
     ]
 
 
-def histories() -> Any:
+def histories() -> checker.Histories:
     """Return what the threads of that log would tell."""
     return checker.Histories(
         writes=[
@@ -65,7 +49,7 @@ def histories() -> Any:
     )
 
 
-def found(entries: list[Any], told: Any) -> list[str]:
+def found(entries: list[Entry], told: checker.Histories) -> list[str]:
     """Return the kinds of the violations."""
     return [text.partition(":")[0] for text in checker.violations(entries, told)]
 
@@ -89,7 +73,7 @@ def test_sound_histories_are_sound() -> None:
         (Entry(4, 4, "p", "nobody", "Deleted", "a"), "foreign"),
     ],
 )
-def test_a_log_that_the_writers_do_not_know_is_found(entry: Any, kind: str) -> None:
+def test_a_log_that_the_writers_do_not_know_is_found(entry: Entry, kind: str) -> None:
     """The last record is another than it was."""
     assert kind in found([*log()[:3], entry], histories())
 
@@ -101,7 +85,7 @@ def test_a_log_that_the_writers_do_not_know_is_found(entry: Any, kind: str) -> N
         (Write("p.0.1", 90, 91, "failed"), "order"),
     ],
 )
-def test_a_write_that_the_log_does_not_know_is_found(write: Any, kind: str) -> None:
+def test_a_write_that_the_log_does_not_know_is_found(write: Write, kind: str) -> None:
     """Acknowledged and not there, or told twice."""
     told = histories()
     told.writes.append(write)
@@ -139,7 +123,7 @@ def test_writes_against_the_order_of_time_are_found() -> None:
         (Read("r.0", 80, 81, 4, 4, "children", "a", ()), "answer"),
     ],
 )
-def test_reads_that_cannot_have_been_are_found(read: Any, kind: str) -> None:
+def test_reads_that_cannot_have_been_are_found(read: Read, kind: str) -> None:
     """Backward, too early, in the middle of a batch, or untrue."""
     told = histories()
     told.reads.append(read)
@@ -147,7 +131,7 @@ def test_reads_that_cannot_have_been_are_found(read: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("stretch", [Stretch("r.0", 1, 3, 5), Stretch("r.0", 3, 9, 5)])
-def test_records_that_are_not_those_of_the_log_are_found(stretch: Any) -> None:
+def test_records_that_are_not_those_of_the_log_are_found(stretch: Stretch) -> None:
     """Other bytes, or more than there are."""
     told = histories()
     told.stretches.append(stretch)
