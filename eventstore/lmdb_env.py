@@ -279,7 +279,7 @@ class Environment:
         env, self._env = self._env, None
         if env is not None:
             env.close()
-        self._names.refuse_lost()
+        self.refuse_lost()
         self._connect(self._map_size)
         self._broken = False
 
@@ -316,6 +316,14 @@ class Environment:
                     self._leave()
         except EventStoreError as error:
             return error if isinstance(error, StoreFullError) else None
+
+    def refuse_lost(self) -> None:
+        """Refuse to go on where the files that are open have lost their names.
+
+        Raises:
+            StoreIOError: they were removed, moved or replaced.
+        """
+        self._names.refuse_lost()
 
     def commit_number(self) -> int:
         """Return the number of the newest commit, of whichever process."""
@@ -362,7 +370,7 @@ class Environment:
             raise StoreReadOnlyError(f"{self.path} was opened for reading only")
         session = self._begin_session()
         try:
-            self._names.refuse_lost()
+            self.refuse_lost()
         except BaseException:
             session.abort()
             raise

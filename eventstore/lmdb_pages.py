@@ -128,9 +128,8 @@ class PageFile:
             self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise refused(str(path.parent), error) from error
-        self.size = os.fstat(self._handle).st_size
         self.page_size = self._find_page_size()
-        self.pages = self.size // self.page_size
+        self._measure()
 
     def __enter__(self) -> Self:
         """Return the file."""
@@ -144,6 +143,10 @@ class PageFile:
     ) -> None:
         """Close it."""
         os.close(self._handle)
+
+    def _measure(self) -> None:
+        self.size = os.fstat(self._handle).st_size
+        self.pages = self.size // self.page_size
 
     def _read(self, offset: int, length: int) -> bytes:
         """Read some bytes; fewer, or none, where the file ends or the disk fails."""
@@ -176,7 +179,8 @@ class PageFile:
 
     def metas(self) -> list[Meta]:
         """Return what the meta pages say now, those that are there."""
-        found = (self._meta(slot, self.page_size) for slot in range(METAS))
+        found = [self._meta(slot, self.page_size) for slot in range(METAS)]
+        self._measure()  # a commit that has grown the file may be among them
         return [meta for meta in found if meta is not None]
 
     def page(self, number: int) -> bytes | None:

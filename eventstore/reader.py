@@ -303,7 +303,8 @@ class StoreReader:
         with self._lock:
             self._catch_up()
             last = self._live.position
-            at = self._position_at(time) if time is not None else position
+            # Another process may have appended since; what is asked is of this moment.
+            at = min(self._position_at(time), last) if time is not None else position
             if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at <= last:
                 raise StoreUsageError(f"there is no position {at!r}: the log ends at {last}")
             if at == last:
@@ -318,7 +319,7 @@ class StoreReader:
         """
         with self._lock:
             self._catch_up()
-            return self._position_at(time)
+            return min(self._position_at(time), self._live.position)
 
     def _position_at(self, time: datetime | int) -> int:
         if isinstance(time, datetime):

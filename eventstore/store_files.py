@@ -45,6 +45,7 @@ _MAGIC_OFFSET, _META_LENGTH = 16, 152
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _MOUNTS = "/proc/self/mountinfo"
 _ROOM_MIN = 1 << 18
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _open_lock = threading.Lock()
@@ -122,8 +123,10 @@ def is_there(path: Path) -> bool:
     with _translated(path):
         try:
             path.joinpath(DATA).stat()
-        except FileNotFoundError:
-            return False
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return False
+            raise
     return True
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from eventstore import codec, configs, digest, log, meta, snapshots, store_files, structure
-from eventstore.errors import CorruptionError
+from eventstore.errors import CorruptionError, StoreIOError
 from eventstore.events import Created, Deleted, Record
 from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.lmdb_env import Environment
@@ -46,8 +46,15 @@ def verify(environment: Environment) -> Iterator[Problem]:
     """Yield every problem of a store; a sound store yields none.
 
     The structure of the file is checked, every record, config and snapshot is read and checked,
-    every snapshot against a replay of all records from the first.
+    every snapshot against a replay of all records from the first. Files that were removed or
+    replaced while they were open are a problem; what they hold is checked all the same.
     """
+    try:
+        environment.refuse_lost()
+    except StoreIOError as error:
+        yield Problem("structure", str(error))
+        yield from _derived(environment.read)
+        return
     faults = structure.faults_of(environment)
     if not faults:
         yield from _derived(environment.read)

@@ -137,7 +137,11 @@ def violations(log: Sequence[Entry], histories: Histories) -> Iterator[str]:
         batches.setdefault(entry.name, []).append(entry)
     yield from _orders(batches, histories.writes)
     yield from _times(batches, histories)
-    model = Model(log)
+    try:
+        model = Model(log)
+    except KeyError as error:
+        yield f"impossible: a record is about {error}, which is not there"
+        return
     for read in histories.reads:
         yield from _answers(model, read)
     yield from _stretches(log, histories.stretches)

@@ -19,7 +19,7 @@ import msgspec
 
 from eventstore import ImageStore, codec, digest, log
 from eventstore.codec import Envelope, LastUpdatedSetFirst
-from eventstore.lmdb_env import Transaction
+from eventstore.lmdb_transaction import Transaction
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 START_NS = 1_700_000_000_000_000_000

@@ -16,9 +16,11 @@ from eventstore import (
     ImageStore,
     ImageView,
     MemoryLayerStore,
+    lmdb_pages,
     reader_slots,
     snapshots,
 )
+from eventstore.lmdb_env import DATABASES
 from eventstore.view import State
 from making import config
 from store.children import run, speaking, started
@@ -264,3 +266,32 @@ def test_references_to_layers_are_those_of_the_images_that_are_there(store_path:
     assert [words[0] for words in said] == ["True", "True"]
     assert said[0] == said[1]
     assert int(said[0][1]) > 20
+
+
+def test_a_store_that_grows_while_its_heads_are_looked_at_is_not_cut_short(
+    store: ImageStore, store_path: Path
+) -> None:
+    """A commit may come between any two reads of a file that is being checked."""
+    with lmdb_pages.PageFile(store_path / "data.mdb") as pages:
+        with store.transaction():
+            for number in range(500):
+                store.create(config(f"meanwhile {number}"))
+        assert lmdb_pages.head_fault(pages, DATABASES) is None
+
+
+def test_as_of_a_time_is_not_ahead_of_what_was_read(
+    store: ImageStore, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An append of another process between two looks at the log is not part of the answer."""
+    store.create(config("before"))
+    real = store._position_at
+
+    def after_an_append(time: int) -> int:
+        run('ImageStore.open(path).create(config("between"))', store_path)
+        return real(time)
+
+    monkeypatch.setattr(store, "_position_at", after_an_append)
+    for expected in (1, 2):
+        assert store.as_of(time=2**62).position == expected
+    assert store.position_at(2**62) == 2
+    assert store.position == 2
