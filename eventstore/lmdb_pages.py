@@ -128,9 +128,8 @@ class PageFile:
             self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise refused(str(path.parent), error) from error
-        self.size = os.fstat(self._handle).st_size
         self.page_size = self._find_page_size()
-        self.pages = self.size // self.page_size
+        self._measure()
 
     def __enter__(self) -> Self:
         """Return the file."""
@@ -174,9 +173,19 @@ class PageFile:
         last_page, commit = _END.unpack_from(raw, at + 2 * _TREE.size)
         return Meta(slot, number, flags, magic, version, free, main, last_page, commit)
 
+    def _measure(self) -> None:
+        """Note how many bytes and pages the file has."""
+        self.size = os.fstat(self._handle).st_size
+        self.pages = self.size // self.page_size
+
     def metas(self) -> list[Meta]:
-        """Return what the meta pages say now, those that are there."""
-        found = (self._meta(slot, self.page_size) for slot in range(METAS))
+        """Return what the meta pages say now, those that are there.
+
+        The file is measured anew after that: a commit makes it longer before it says so, and held
+        against a length from before, a sound file would look cut short.
+        """
+        found = [self._meta(slot, self.page_size) for slot in range(METAS)]
+        self._measure()
         return [meta for meta in found if meta is not None]
 
     def page(self, number: int) -> bytes | None:

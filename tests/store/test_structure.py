@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from eventstore import CorruptionError, ImageStore, check_store
-from eventstore.lmdb_pages import HEADER_SIZE, PageFile
+from eventstore.lmdb_env import DATABASES
+from eventstore.lmdb_pages import HEADER_SIZE, PageFile, head_fault
 from making import config
 from store.children import speaking
 
@@ -93,3 +94,12 @@ def test_verify_inside_a_transaction_waits_for_nobody(store: ImageStore) -> None
     with store.transaction():
         store.create(config("a"))
         assert list(store.verify()) == []
+
+
+def test_a_file_that_grows_between_two_looks_is_not_cut_short(store: ImageStore) -> None:
+    """A commit may come between the opening of the file and the reading of its meta pages."""
+    with PageFile(Path(store.path) / "data.mdb") as pages:
+        before = pages.size
+        store.create(config("a") + b" " * 100_000)
+        assert head_fault(pages, DATABASES) is None
+        assert pages.size > before
