@@ -286,6 +286,7 @@ class Environment:
     def _settle(self, txn: Any) -> None:
         """Bring to disk that the commit of the number of `txn` has not been; others must wait."""
         try:
+            self._names.refuse_lost()  # what has the name now may be another's, who writes to it
             offset = txn.id() % 2 * self._page_size
             store_files.write_again(self.path, offset, self._page_size)
             self._unsettled = False
