@@ -243,3 +243,27 @@ def test_a_verification_left_half_way_holds_nothing_back(store_path: Path) -> No
         store_path,
     )
     assert said == ["True"] * 3
+
+
+def test_a_verification_that_has_found_an_identity_damaged_holds_nothing_back(
+    store_path: Path,
+) -> None:
+    """It has no transaction open when it says so; another thread can close the store."""
+    said = run(
+        "store = ImageStore.open(path)\n"
+        "if os.fork() == 0:\n"
+        "    import lmdb\n"
+        "    with lmdb.open(path, max_dbs=16) as env:\n"
+        "        with env.begin(write=True, db=env.open_db(b'meta')) as txn:\n"
+        "            txn.put(b'created_ns', b'?')\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "problems = store.verify()\n"
+        "say(next(problems).kind)\n"
+        "closer = threading.Thread(target=store.close, daemon=True)\n"
+        "closer.start()\n"
+        "closer.join(5)\n"
+        "say(closer.is_alive())\n",
+        store_path,
+    )
+    assert said == ["meta", "False"]
