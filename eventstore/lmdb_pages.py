@@ -377,6 +377,9 @@ def tree_fault(pages: PageFile, meta: Meta, databases: Collection[str]) -> str |
         return None
     if newest != meta.commit and (newest or meta.commit > 1):
         faults.append(f"commit {meta.commit} ends with the list of free pages of {newest}")
+    listed = sum(len(list(nodes(raw))) for _, raw in pages.leaves(meta.main, "", []))
+    if listed != meta.main.entries:
+        faults.append(f"the list of databases has {listed} entries of {meta.main.entries}")
     everything = [meta.free, meta.main, *trees.values()]
     if meta.main.flags or meta.main.pad:
         faults.append(f"the list of databases is of another kind: {meta.main.flags:#x}")
