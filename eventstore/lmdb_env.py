@@ -37,7 +37,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import lmdb
 import lmdb.verify
@@ -50,6 +50,7 @@ from eventstore.errors import (
     StoreFullError,
     StoreInUseError,
     StoreReadOnlyError,
+    StoreUsageError,
     UnknownFormatError,
     refused,
 )
@@ -60,11 +61,21 @@ DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
 MAIN = "main"  # LMDB's own list of databases, of which every commit writes a page anyway
 MAP_SIZE = 1 << 36
 _LOCK_FILE_SIZE = READERS_MAX * 64 + 128  # what LMDB makes for so many readers
+_POLL_SECONDS = 0.05
 _LMDB_MAJOR = 0  # not what a variable of the process says, nor what a file asks for
 _T = TypeVar("_T")
 
 _environments: WeakSet[Environment] = WeakSet()
 _inherited: list[object] = []
+
+
+class _Visit:
+    """One transaction of one thread, from before it begins until after it has ended."""
+
+    __slots__ = ("__weakref__", "thread")
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
 
 
 def _forget_locks() -> None:
@@ -110,9 +121,11 @@ class Environment:
         self.read_only = read_only
         self._map_size_max = map_size_max
         self._gate = threading.Condition()
-        self._active = 0
+        # Weak: what an interrupt cuts off at any point is gone when its frames are.
+        self._visits: WeakSet[_Visit] = WeakSet()
+        self._turn: ref[_Visit] | None = None  # whose it is to write
         self._growing = False
-        self._closed = False
+        self._closing = self._closed = False
         self._broken = False  # the files must be opened again
         self._unsettled = True  # a commit may have failed, and the disk may have it
         self._pid = os.getpid()
@@ -121,14 +134,16 @@ class Environment:
         store_files.prepare(self.path, create=initialise is not None and not read_only)
         if initialise is not None and not read_only:
             self._make(initialise)
-        self._identity = store_files.claim(self.path)
+        self._claim = store_files.claim(self.path)
         try:
             with self._translated():
                 self._connect(map_size)
+            _environments.add(self)
         except BaseException:
-            store_files.release(self._identity)
+            if self._env is not None:
+                self._env.close()
+            store_files.release(self._claim)
             raise
-        _environments.add(self)
 
     def _make(self, initialise: Callable[[Transaction], None]) -> None:
         """Make the data file under another name, and give it its own when it is whole."""
@@ -164,7 +179,7 @@ class Environment:
         """Let LMDB open the files; close them again if they are not a store's."""
         store_files.fill_lock_file(self.path, _LOCK_FILE_SIZE)
         lmdb_pages.refuse_damaged_heads(self.path, DATABASES)
-        env = self._open_files(map_size)
+        self._env = env = self._open_files(map_size)
         try:
             info, self._page_size = env.info(), int(env.stat()["psize"])
             self._map_size = int(info["map_size"])
@@ -172,7 +187,9 @@ class Environment:
             env.reader_check()
             self._handles = {name: env.open_db(name.encode(), create=False) for name in DATABASES}
             self._handles[MAIN] = env.open_db()
+            self._names = store_files.Names(self.path)
         except BaseException as error:
+            self._env = None
             env.close()
             if not isinstance(error, lmdb.NotFoundError | lmdb.IncompatibleError):
                 raise
@@ -181,8 +198,6 @@ class Environment:
                 found=None,
                 supported=(),
             ) from error
-        self._names = store_files.Names(self.path)
-        self._env = env
 
     def _open_files(self, map_size: int) -> Any:
         try:
@@ -202,8 +217,8 @@ class Environment:
         except lmdb.Error as error:
             if "already open in this process" not in str(error):
                 raise
-            mine = (self._identity, self._pid)
-            if any(one._identity == mine[0] and one._pid != mine[1] for one in _environments):
+            mine = self._claim.identity
+            if any(one._claim.identity == mine and one._pid != self._pid for one in _environments):
                 raise StoreForkedError(
                     f"{self.path} was in use at the moment of fork, by a thread or in a"
                     " transaction: fork while nothing uses it, or start a new process"
@@ -215,16 +230,16 @@ class Environment:
         if os.getpid() != self._pid:
             return  # what was inherited is the parent's to close
         with self._gate:
-            first = self._env is not None or self._broken
-            env, self._env, self._broken = self._env, None, False
+            self._closing = True
             # A second close returns when the first has ended, so that an open may follow it.
-            while self._active or not (first or self._closed):
-                self._gate.wait()
-            if not first:
+            while self._others():
+                self._gate.wait(_POLL_SECONDS)
+            if self._closed:
                 return
+            env, self._env, self._broken = self._env, None, False
             if env is not None:
                 env.close()
-            store_files.release(self._identity)
+            store_files.release(self._claim)
             self._closed = True
             self._gate.notify_all()
 
@@ -236,43 +251,42 @@ class Environment:
             StoreClosedError: the environment is closed.
             StoreForkedError: this process is a child of the one that opened it.
         """
+        visit = _Visit()
         with self._translated():
-            txn = self._begin()
             try:
-                with txn:
+                with self._begin(visit) as txn:
                     yield Transaction(self.path, txn, self._handles)
             finally:
-                self._leave()
+                self._leave(visit)
 
-    def _begin(self, *, write: bool = False) -> Any:
+    def _begin(self, visit: _Visit, *, write: bool = False) -> Any:
         """Begin a transaction; take the map's new size over if another process has grown it."""
         while True:
-            env = self._enter()
             try:
-                txn = env.begin(write=write)
+                txn = self._enter(visit).begin(write=write)
                 if write and self._unsettled:
                     self._settle(txn)
                 return txn
             except lmdb.MapResizedError:
-                self._leave()
-                with self._alone():
-                    self._resize(0)
+                self._leave(visit)
+                self._alone(lambda: self._resize(0))
             except lmdb.PanicError:
                 # A write failed in a way after which LMDB trusts its memory no more.
                 self._break()
-                self._leave()
+                self._leave(visit)
             except lmdb.ReadersFullError:
-                self._leave()
-                if not env.reader_check():
+                cleared = self._env.reader_check()
+                self._leave(visit)
+                if not cleared:
                     raise
             except BaseException:
-                self._leave()
+                self._leave(visit)
                 raise
 
     def _break(self) -> None:
         """Have the files opened again before the next transaction, unless a close waits already."""
         with self._gate:
-            self._broken = self._env is not None
+            self._broken = not self._closing
 
     def _connect_again(self) -> None:
         """Open the files again; if that fails, the next transaction tries once more."""
@@ -286,6 +300,7 @@ class Environment:
     def _settle(self, txn: Any) -> None:
         """Bring to disk that the commit of the number of `txn` has not been; others must wait."""
         try:
+            self.refuse_lost()  # what has the name now may be another's, who writes to it
             offset = txn.id() % 2 * self._page_size
             store_files.write_again(self.path, offset, self._page_size)
             self._unsettled = False
@@ -306,16 +321,18 @@ class Environment:
         Returns:
             The error that says that there is no room, if that is so.
         """
+        visit = _Visit()
         try:
             with self._translated():
-                txn = self._begin(write=True)
+                txn = self._begin(visit, write=True)
                 try:
                     return store_files.no_room(self.path / store_files.DATA)
                 finally:
                     txn.abort()
-                    self._leave()
         except EventStoreError as error:
             return error if isinstance(error, StoreFullError) else None
+        finally:
+            self._leave(visit)
 
     def refuse_lost(self) -> None:
         """Refuse to go on where the files that are open have lost their names.
@@ -327,9 +344,6 @@ class Environment:
 
     def commit_number(self) -> int:
         """Return the number of the newest commit, of whichever process."""
-        env = self._env
-        if env is None or os.getpid() != self._pid:
-            self._check_usable()
         with self.read() as txn:
             return txn.number
 
@@ -369,54 +383,75 @@ class Environment:
         if self.read_only:
             raise StoreReadOnlyError(f"{self.path} was opened for reading only")
         session = self._begin_session()
-        try:
-            self.refuse_lost()
-        except BaseException:
-            session.abort()
-            raise
         if self._nearly_full():
             session.abort()
             self.grow()
-            session = self._begin_session()
-        try:
-            env = self._env
-            if env is not None:  # with a transaction open, it is not closed meanwhile
-                with self._translated():
-                    self._readers.look(env)
-        except BaseException:
-            session.abort()
-            raise
+            return self._begin_session()
         return session
+
+    def _begin_session(self) -> WriteSession:
+        """Begin a write transaction on files that still have their names; look at the readers."""
+        visit, txn = _Visit(), None
+        try:
+            self._take_turn(visit)
+            with self._translated():
+                txn = self._begin(visit, write=True)
+                self.refuse_lost()
+                self._readers.look(self._env)
+            return WriteSession(self, visit, txn, self._handles)
+        except BaseException:
+            if txn is not None:
+                txn.abort()
+            self._leave(visit)
+            raise
+
+    def _take_turn(self, visit: _Visit) -> None:
+        """Wait until no other thread of this process writes.
+
+        LMDB would have them wait as well, but not until a commit that failed is settled, or the map
+        has grown. Both wait for all transactions to end; and one that writes also reads before it
+        ends, which must wait for both.
+
+        Raises:
+            StoreUsageError: this thread writes already.
+        """
+        with self._gate:
+            self._check_usable()
+            while self._turn is not None and (holder := self._turn()) is not None:
+                if holder.thread == visit.thread:
+                    raise StoreUsageError("a transaction is open in this thread: end it first")
+                self._gate.wait(_POLL_SECONDS)
+                self._check_usable()
+            self._turn = ref(visit)
 
     def _nearly_full(self) -> bool:
         """Tell whether the map has less than a quarter left, and may grow."""
-        env = self._env
-        if env is None:
-            return False  # it is being closed, and waits for the transaction that has just begun
-        info = env.info()
+        info = self._env.info()
         size = int(info["map_size"])
         may_grow = self._map_size_max is None or size < self._map_size_max
         return may_grow and int(info["last_pgno"]) * self._page_size > size // 4 * 3
 
-    def _begin_session(self) -> WriteSession:
-        with self._translated():
-            return WriteSession(self, self._begin(write=True), self._handles)
+    def _alone(self, work: Callable[[], None]) -> None:
+        """Wait until no other thread has a transaction open, and let none begin during `work`.
 
-    @contextmanager
-    def _alone(self) -> Generator[None]:
-        """Wait until this process has no transaction open, and let none begin in the block."""
+        What this thread has open itself was cut off by an interrupt: nobody will go on with it.
+        """
         with self._gate:
             self._growing = True
             try:
-                while self._active:
-                    self._gate.wait()
+                while self._others():
+                    self._gate.wait(_POLL_SECONDS)
                 self._check_usable()
                 if self._broken:
                     self._connect_again()
-                yield
+                work()
             finally:
                 self._growing = False
                 self._gate.notify_all()
+
+    def _others(self) -> bool:
+        """Tell whether another thread has a transaction open."""
+        return any(visit.thread != threading.get_ident() for visit in self._visits)
 
     def grow(self) -> None:
         """Double the map, once no transaction of this process is open.
@@ -424,17 +459,25 @@ class Environment:
         Raises:
             StoreFullError: it may not grow further.
         """
-        with self._translated(), self._alone():
-            size = int(self._env.info()["map_size"])
-            target = min(size * 2, self._map_size_max or size * 2)
-            if target <= size:
-                limit = f"{self.path}: the store has reached its limit of {size} bytes"
-                raise StoreFullError(limit, path=str(self.path), map_size=size)
-            try:
-                self._resize(target)
-            except (lmdb.Error, OSError, OverflowError) as error:
-                limit = f"{self.path}: the map cannot grow beyond {size} bytes: {error}"
-                raise StoreFullError(limit, path=str(self.path), map_size=size) from error
+        visit = _Visit()
+        try:
+            self._take_turn(visit)
+            with self._translated():
+                self._alone(self._double)
+        finally:
+            self._leave(visit)
+
+    def _double(self) -> None:
+        size = int(self._env.info()["map_size"])
+        target = min(size * 2, self._map_size_max or size * 2)
+        if target <= size:
+            limit = f"{self.path}: the store has reached its limit of {size} bytes"
+            raise StoreFullError(limit, path=str(self.path), map_size=size)
+        try:
+            self._resize(target)
+        except (lmdb.Error, OSError, OverflowError) as error:
+            limit = f"{self.path}: the map cannot grow beyond {size} bytes: {error}"
+            raise StoreFullError(limit, path=str(self.path), map_size=size) from error
 
     def _resize(self, size: int) -> None:
         """Map the data file anew; 0 is the size that another process gave it."""
@@ -447,7 +490,7 @@ class Environment:
 
     def size_on_disk(self) -> int:
         """Return the bytes that the data file takes on disk."""
-        return (self.path / "data.mdb").stat().st_blocks * 512
+        return (self.path / store_files.DATA).stat().st_blocks * 512
 
     def copy(self, destination: Path, txn: Transaction) -> None:
         """Write what a read transaction sees, compact, into an empty directory.
@@ -456,32 +499,31 @@ class Environment:
             StoreFullError: there is no room for it.
         """
         with self._translated():
-            env = self._env
-            if env is None:
-                raise StoreClosedError(f"{self.path} is being closed")
-            env.copy(os.fsencode(destination), compact=True, txn=txn._txn)
+            self._env.copy(os.fsencode(destination), compact=True, txn=txn._txn)
 
-    def _enter(self) -> Any:
+    def _enter(self, visit: _Visit) -> Any:
         while True:
             with self._gate:
                 while self._growing:
-                    self._gate.wait()
+                    self._gate.wait(_POLL_SECONDS)
                 self._check_usable()
                 if not self._broken:
-                    self._active += 1
+                    self._visits.add(visit)
                     return self._env
-            with self._alone():
-                pass  # that opens the files again
+            self._alone(lambda: None)  # that opens the files again
 
-    def _leave(self) -> None:
+    def _leave(self, visit: _Visit) -> None:
+        """End a visit, and its turn to write; to end it twice is no error."""
+        if self._turn is not None and self._turn() is visit:
+            self._turn = None
+        self._visits.discard(visit)
         with self._gate:
-            self._active -= 1
             self._gate.notify_all()
 
     def _check_usable(self) -> None:
         if os.getpid() != self._pid:
             raise StoreForkedError(f"{self.path} was opened before fork: open it again here")
-        if self._env is None and not self._broken:
+        if self._closing:
             raise StoreClosedError(f"{self.path} is closed")
 
     @contextmanager
@@ -498,9 +540,12 @@ class Environment:
 class WriteSession:
     """A write transaction that stays open until it is committed or aborted."""
 
-    def __init__(self, environment: Environment, txn: Any, handles: dict[str, Any]) -> None:
-        """Take over a write transaction that the environment has begun."""
+    def __init__(
+        self, environment: Environment, visit: _Visit, txn: Any, handles: dict[str, Any]
+    ) -> None:
+        """Take over a write transaction that the environment has begun in a visit."""
         self._environment = environment
+        self._visit = visit
         self._txn: Any = txn
         self.transaction = Transaction(environment.path, txn, handles)
 
@@ -516,18 +561,19 @@ class WriteSession:
             StoreFullError: there was no room; nothing was changed.
         """
         self._leave_to_parent()
-        environment = self._environment
+        environment, visit = self._environment, self._visit
         try:
             self._txn.commit()
         except lmdb.Error as error:
             refusal = ours(environment.path, error)
             if not isinstance(refusal, MapFullError):
                 environment.commit_failed()
-                self._end()
+                environment._visits.discard(visit)  # the turn is kept until all is settled
                 refusal = environment.settle() or refusal
             raise refusal from error
         finally:
-            self._end()
+            self._txn = None
+            environment._leave(visit)
 
     def abort(self) -> None:
         """Give everything up; does nothing after `commit`."""
@@ -537,18 +583,14 @@ class WriteSession:
             try:
                 self._txn.abort()
             finally:
-                self._end()
+                self._txn = None
+                self._environment._leave(self._visit)
 
     def _leave_to_parent(self) -> None:
         """Refuse to end a transaction that a parent process began, also when it is collected."""
         if os.getpid() != self._environment._pid:
             _inherited.append(self._txn)
             self._environment._check_usable()
-
-    def _end(self) -> None:
-        if self._txn is not None:
-            self._txn = None
-            self._environment._leave()
 
 
 def structure_faults(path: Path) -> list[str]:
@@ -557,8 +599,8 @@ def structure_faults(path: Path) -> list[str]:
     Raises:
         StoreIOError: the operating system refuses.
     """
+    untyped: Any = lmdb.verify
     try:
-        untyped: Any = lmdb.verify
         return [str(fault) for fault in untyped.verify(str(path / store_files.DATA))]
     except OSError as error:
         raise refused(str(path), error) from error

@@ -144,10 +144,6 @@ class PageFile:
         """Close it."""
         os.close(self._handle)
 
-    def _measure(self) -> None:
-        self.size = os.fstat(self._handle).st_size
-        self.pages = self.size // self.page_size
-
     def _read(self, offset: int, length: int) -> bytes:
         """Read some bytes; fewer, or none, where the file ends or the disk fails."""
         try:
@@ -177,10 +173,19 @@ class PageFile:
         last_page, commit = _END.unpack_from(raw, at + 2 * _TREE.size)
         return Meta(slot, number, flags, magic, version, free, main, last_page, commit)
 
+    def _measure(self) -> None:
+        """Note how many bytes and pages the file has."""
+        self.size = os.fstat(self._handle).st_size
+        self.pages = self.size // self.page_size
+
     def metas(self) -> list[Meta]:
-        """Return what the meta pages say now, those that are there."""
+        """Return what the meta pages say now, those that are there.
+
+        The file is measured anew after that: a commit makes it longer before it says so, and held
+        against a length from before, a sound file would look cut short.
+        """
         found = [self._meta(slot, self.page_size) for slot in range(METAS)]
-        self._measure()  # a commit that has grown the file may be among them
+        self._measure()
         return [meta for meta in found if meta is not None]
 
     def page(self, number: int) -> bytes | None:
@@ -372,6 +377,9 @@ def tree_fault(pages: PageFile, meta: Meta, databases: Collection[str]) -> str |
         return None
     if newest != meta.commit and (newest or meta.commit > 1):
         faults.append(f"commit {meta.commit} ends with the list of free pages of {newest}")
+    listed = sum(len(list(nodes(raw))) for _, raw in pages.leaves(meta.main, "", []))
+    if listed != meta.main.entries:
+        faults.append(f"the list of databases has {listed} entries of {meta.main.entries}")
     everything = [meta.free, meta.main, *trees.values()]
     if meta.main.flags or meta.main.pad:
         faults.append(f"the list of databases is of another kind: {meta.main.flags:#x}")

@@ -142,7 +142,8 @@ class StoreReader:
             with self._environment.read() as txn:
                 number, last = txn.number, log.checked_end(txn)
             for record in log.read(self._environment, self._live.position, last):
-                self._fold(record)
+                if record.position > self._live.position:  # a layer store may read in between
+                    self._fold(record)
             self._seen = number
 
     def _fold(self, record: Record) -> None:

@@ -13,9 +13,10 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 from eventstore import (
@@ -62,6 +63,36 @@ class StoreTransaction:
         self._batch = batch
         self.released: list[LayerMetadata] = []
         self.records: list[Record] = []
+
+
+class _Block:
+    """The `with` block of a transaction.
+
+    As `contextlib.contextmanager`, but an interrupt at its edges, too, ends the transaction at
+    once. Were it to live on in the interrupt's traceback, whoever handles that would write into it.
+    """
+
+    def __init__(self, steps: Generator[StoreTransaction]) -> None:
+        self._steps = steps
+
+    def __enter__(self) -> StoreTransaction:
+        try:
+            return next(self._steps)
+        except BaseException:
+            self._steps.close()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                next(self._steps, None)
+        finally:
+            self._steps.close()
 
 
 class ImageStore(StoreReader):
@@ -157,8 +188,7 @@ class ImageStore(StoreReader):
 
     # Mutations.
 
-    @contextmanager
-    def transaction(self, *, reason: str = "") -> Generator[StoreTransaction]:
+    def transaction(self, *, reason: str = "") -> AbstractContextManager[StoreTransaction]:
         """Make many mutations one batch: all are appended together, or none is.
 
         Reads of this thread see its own writes; other threads and processes see nothing until the
@@ -173,6 +203,10 @@ class ImageStore(StoreReader):
             StoreFullError: there is no room; nothing was changed.
             StoreUsageError: this thread is in a transaction already.
         """
+        return _Block(self._steps(reason))
+
+    def _steps(self, reason: str) -> Generator[StoreTransaction]:
+        """Begin a transaction, yield it, and commit it."""
         _checked_text("reason", reason)
         if self._owner == threading.get_ident():
             raise StoreUsageError("a transaction is open in this thread already")
@@ -268,9 +302,14 @@ class ImageStore(StoreReader):
             for event in judge(self._batch.view):
                 self._batch.add(event, reason)
             return StoreTransaction(self._batch)
-        with self.transaction(reason=reason) as transaction:
+        steps = self._steps(reason)
+        try:
+            transaction = next(steps)
             for event in judge(transaction._batch.view):
                 transaction._batch.add(event, reason)
+            next(steps, None)
+        finally:
+            steps.close()  # at once: what a traceback holds on to would stay open
         return transaction
 
     def create(self, config: bytes, *, reason: str = "") -> str:

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from weakref import ref
 
 from eventstore.errors import (
     CorruptionError,
@@ -49,7 +50,18 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _open_lock = threading.Lock()
-_open_files: dict[tuple[int, int], int] = {}
+_open_files: dict[tuple[int, int], ref[Claim]] = {}
+
+
+class Claim:
+    """That a process has a store open, for as long as this is there and not given back."""
+
+    __slots__ = ("__weakref__", "identity", "pid")
+
+    def __init__(self, identity: tuple[int, int]) -> None:
+        """Claim the data file of that identity for this process."""
+        self.identity = identity
+        self.pid = os.getpid()
 
 
 def _forget_lock() -> None:
@@ -395,31 +407,34 @@ def identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def claim(path: Path) -> tuple[int, int]:
+def claim(path: Path) -> Claim:
     """Note that this process opens a store: LMDB must not open a file twice in one process.
 
     Returns:
-        What `release` takes.
+        What `release` takes. When nobody has it any more, an interrupt has cut the open off, and
+        nothing is claimed.
 
     Raises:
         StoreInUseError: it is open already.
         StoreIOError: the operating system refuses.
     """
-    found = identity(path)
+    claimed = Claim(identity(path))
     with _open_lock:
-        if _open_files.get(found) == os.getpid():
+        before = _open_files.get(claimed.identity, lambda: None)()
+        if before is not None and before.pid == claimed.pid:
             raise StoreInUseError(
                 f"{path} is open in this process already: share that store, it is safe"
                 " among threads"
             )
-        _open_files[found] = os.getpid()
-    return found
+        _open_files[claimed.identity] = ref(claimed)
+    return claimed
 
 
-def release(claimed: tuple[int, int]) -> None:
+def release(claimed: Claim) -> None:
     """Note that this process has closed a store."""
     with _open_lock:
-        _open_files.pop(claimed, None)
+        if _open_files.get(claimed.identity, lambda: None)() is claimed:
+            del _open_files[claimed.identity]
 
 
 def sync(path: Path) -> None:

@@ -105,7 +105,8 @@ def _derived(read: Read) -> Iterator[Problem]:
     with read() as txn:
         first = _Extent(txn)
         stored = dict(snapshots.headers(txn))
-        yield from _identity(txn)
+        problems = list(_identity(txn))
+    yield from problems  # with no transaction open, whatever is done meanwhile
     replayed = _Replay(read, stored)
     yield from replayed.run(first)
     stored_configs: set[bytes] = set()

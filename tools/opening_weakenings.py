@@ -22,7 +22,7 @@ def _without_format_check() -> None:
     meta.read_in = unchecked
 
 
-class _Forgetful(dict[tuple[int, int], int]):
+class _Forgetful(dict[tuple[int, int], Any]):
     """A registry in which nothing is ever found."""
 
     def get(self, key: tuple[int, int], default: Any = None) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -102,6 +104,29 @@ def test_whatever_leaves_a_transaction_gives_it_up(
         raise kind
     assert (store.position, A in store) == (0, False)
     store.create(config("b"))
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_an_interrupt_as_a_transaction_begins_leaves_none_for_its_handler_to_write_into(
+    store: ImageStore, single: bool
+) -> None:
+    """The traceback that is being handled would keep it open, and drop it later, unwritten."""
+
+    def interrupt(_frame: FrameType, event: str, called: object) -> None:
+        if event == "c_return" and called is next and store._batch is not None:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    sys.setprofile(interrupt)
+    try:
+        if single:
+            store.create(config("a"))
+        else:
+            with store.transaction():
+                store.create(config("a"))
+    except KeyboardInterrupt:
+        store.create(config("b"))
+    assert (list(store), store.position) == ([B], 1)
 
 
 def test_a_transaction_that_is_dropped_is_given_up_and_the_next_one_works(
@@ -218,3 +243,27 @@ def test_a_verification_left_half_way_holds_nothing_back(store_path: Path) -> No
         store_path,
     )
     assert said == ["True"] * 3
+
+
+def test_a_verification_that_has_found_an_identity_damaged_holds_nothing_back(
+    store_path: Path,
+) -> None:
+    """It has no transaction open when it says so; another thread can close the store."""
+    said = run(
+        "store = ImageStore.open(path)\n"
+        "if os.fork() == 0:\n"
+        "    import lmdb\n"
+        "    with lmdb.open(path, max_dbs=16) as env:\n"
+        "        with env.begin(write=True, db=env.open_db(b'meta')) as txn:\n"
+        "            txn.put(b'created_ns', b'?')\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "problems = store.verify()\n"
+        "say(next(problems).kind)\n"
+        "closer = threading.Thread(target=store.close, daemon=True)\n"
+        "closer.start()\n"
+        "closer.join(5)\n"
+        "say(closer.is_alive())\n",
+        store_path,
+    )
+    assert said == ["meta", "False"]

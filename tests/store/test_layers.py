@@ -19,6 +19,7 @@ from eventstore import (
     UnsupportedOSError,
 )
 from making import config, id_of
+from store.children import run as run_script
 
 L1, L2, L3 = (f"sha256:{number:064x}" for number in (1, 2, 3))
 
@@ -169,6 +170,30 @@ def test_layers_of_images_that_another_process_creates_and_deletes_are_followed(
         subprocess.run([*run, "delete", id_of(raw.read_bytes())], check=True)
         assert len(store) == 0
         assert layers.references() == {}
+
+
+def test_a_layer_store_may_read_the_store_that_asks_it(store_path: Path) -> None:
+    """While records of another process are followed, it finds those followed so far, no damage."""
+    said = run_script(
+        "class Asking(MemoryLayerStore):\n"
+        "    def get(self, chain_id):\n"
+        "        say(store.position)\n"
+        "        return super().get(chain_id)\n"
+        "layers = Asking()\n"
+        "layers.add(['sha256:' + '1' * 64])\n"
+        "store = ImageStore.open(path, layers=layers, operating_system='linux')\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    with ImageStore.open(path) as other, other.transaction():\n"
+        "        for name in 'abc':\n"
+        '            other.create(b\'{"os": "linux", "comment": "%s", "rootfs": {"type":'
+        ' "layers", "diff_ids": ["sha256:%s"]}}\' % (name.encode(), b\'1\' * 64))\n'
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "say(len(store), store.position, sum(layers.references().values()))\n",
+        store_path,
+    )
+    assert said == ["3", "3", "3", "3 3 3"]
 
 
 def test_a_real_layerdb_has_the_layers_of_every_image_that_docker_listed(

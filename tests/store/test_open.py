@@ -258,6 +258,23 @@ def test_a_store_whose_files_were_taken_away_acknowledges_nothing(
             assert len(store) == 2
 
 
+def test_a_store_that_took_the_name_of_another_is_not_written_to_by_who_has_that_one_open(
+    store_path: Path,
+) -> None:
+    """Its writers hold another lock, so even a page written as it is could undo their commit."""
+    other = store_path.with_name("other")
+    for path in (store_path, other):
+        with ImageStore.open(path) as store:
+            store.create(config("a"))
+    with ImageStore.open(store_path) as store:
+        store_path.rename(store_path.with_name("aside"))
+        other.rename(store_path)
+        before = (store_path / "data.mdb").stat().st_mtime_ns
+        with pytest.raises(StoreIOError, match="removed, moved or replaced"):
+            store.create(config("b"))
+    assert (store_path / "data.mdb").stat().st_mtime_ns == before
+
+
 ROOT = "36 35 0:1 / / rw - ext4 a rw\n"
 
 

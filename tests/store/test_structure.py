@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from eventstore import CorruptionError, ImageStore, check_store
-from eventstore.lmdb_pages import HEADER_SIZE, PageFile
+from eventstore.lmdb_env import DATABASES
+from eventstore.lmdb_pages import HEADER_SIZE, PageFile, head_fault
 from making import config
-from store.children import speaking
+from store.children import run, speaking
 
 
 def bend(path: Path, database: bytes) -> None:
@@ -93,3 +94,28 @@ def test_verify_inside_a_transaction_waits_for_nobody(store: ImageStore) -> None
     with store.transaction():
         store.create(config("a"))
         assert list(store.verify()) == []
+
+
+def test_a_file_that_grows_between_two_looks_is_not_cut_short(store: ImageStore) -> None:
+    """A commit may come between the opening of the file and the reading of its meta pages."""
+    with PageFile(Path(store.path) / "data.mdb") as pages:
+        before = pages.size
+        store.create(config("a") + b" " * 100_000)
+        assert head_fault(pages, DATABASES) is None
+        assert pages.size > before
+
+
+def test_a_bent_offset_in_the_list_of_databases_is_refused_before_lmdb_follows_it(
+    store_path: Path,
+) -> None:
+    """It leads out of the page, and LMDB would read there, which can end the process."""
+    ImageStore.open(store_path).close()
+    with PageFile(store_path / "data.mdb") as pages:
+        newest = max(pages.metas(), key=lambda meta: meta.commit)
+        at = newest.main.root * pages.page_size + HEADER_SIZE + 3
+    with open(store_path / "data.mdb", "r+b") as file:
+        file.seek(at)
+        bent = file.read(1)[0] ^ 0xFF
+        file.seek(at)
+        file.write(bytes([bent]))
+    assert run("say(outcome(lambda: ImageStore.open(path)))", store_path) == ["CorruptionError"]

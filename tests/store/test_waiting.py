@@ -103,7 +103,7 @@ def test_closing_while_another_thread_is_in_a_transaction_waits_for_it(store_pat
         "    with store.transaction():\n"
         "        for number in range(5):\n            store.create(config(number))\n"
         "        closer.start()\n"
-        "        wait_until(lambda: store._environment._env is None)\n"
+        "        wait_until(lambda: store._environment._closing)\n"
         "    return 5\n"
         "closer = threading.Thread(target=store.close)\n"
         "found = outcome(change)\n"
@@ -150,7 +150,7 @@ def test_a_close_that_has_returned_allows_the_next_open_in_every_thread(store_pa
         "    inside.wait()\n"
         "    def close():\n"
         "        store.close()\n"
-        "        found.append(store._environment._active)\n"
+        "        found.append(len(store._environment._visits))\n"
         "    closers = [threading.Thread(target=close) for _ in range(2)]\n"
         "    for closer in closers: closer.start()\n"
         "    for closer in closers: closer.join()\n"
@@ -161,3 +161,83 @@ def test_a_close_that_has_returned_allows_the_next_open_in_every_thread(store_pa
         store_path,
     )
     assert said == ["done"]
+
+
+def test_a_snapshot_that_finds_no_room_keeps_no_thread_waiting(store_path: Path) -> None:
+    """To settle its commit waits for all transactions, also one whose thread reads before it ends.
+
+    A limit on the size of files stands for a full disk.
+    """
+    said = run(
+        "import resource\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "store = ImageStore.open(path)\n"
+        "with store.transaction():\n"
+        "    image = [store.create(config(number)) for number in range(3000)][0]\n"
+        "size = os.stat(path + '/data.mdb').st_size\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))\n"
+        "end, found = time.monotonic() + 4, set()\n"
+        "def work(call):\n"
+        "    while time.monotonic() < end:\n"
+        "        found.add(outcome(call))\n"
+        "calls = (\n"
+        "    lambda: store.take_snapshot() and None,\n"
+        "    lambda: store.set_last_updated(image),\n"
+        "    lambda: store.get(image) and None,\n"
+        ")\n"
+        "threads = [threading.Thread(target=work, args=(call,)) for call in calls]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+        "say(*sorted(found - {None}))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)\n"
+        "store.set_last_updated(image)\n"
+        "store.close()\n",
+        store_path,
+    )
+    assert said == ["StoreFullError"]
+
+
+INTERRUPTED = """
+import random
+def interrupt(*_): raise KeyboardInterrupt
+sys.unraisablehook = lambda _: None  # Python passes over one in a callback of a weak reference
+signal.signal(signal.SIGALRM, interrupt)
+threading.Timer(30, os._exit, (1,)).start()
+chance, end, acknowledged, interrupts = random.Random(1), time.monotonic() + 4, [], 0
+store = ImageStore.open(path)
+began = time.perf_counter()
+for number in range(20): store.create(config(f"first {number}"))
+mean = (time.perf_counter() - began) / 20
+number = 0
+while time.monotonic() < end:
+    number += 1
+    try:
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, mean * 1.3))
+        acknowledged.append(store.create(config(number)))
+        if number % 5 == 0:
+            store.close()
+            store = ImageStore.open(path)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupts += 1
+        try:
+            acknowledged.append(store.create(config(f"then {number}")))
+        except StoreUsageError:
+            pass
+        store.close()
+    if store._environment._closing:
+        store = ImageStore.open(path)
+signal.setitimer(signal.ITIMER_REAL, 0)
+store.close()
+with ImageStore.open(path) as store:
+    lost = [image for image in acknowledged if image not in store]
+    say(interrupts > 5, len(lost), len(list(store.verify())))
+os._exit(0)
+"""
+
+
+def test_an_interrupt_at_any_point_loses_nothing_and_leaves_nothing_locked(
+    store_path: Path,
+) -> None:
+    """Who handles it may write, close and open again, at once."""
+    assert run(INTERRUPTED, store_path) == ["True 0 0"]
