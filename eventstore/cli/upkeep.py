@@ -39,8 +39,8 @@ def verify(as_json: bool, store_path: str | None) -> int:
             line(f"{problem.kind}: {problem.message}", "red")
     if problems and not as_json:
         line(
-            f"{problems} problems: keep this store as it is; restore a backup elsewhere, or get"
-            " out what is sound by `eventstore salvage`"
+            f"problems listed: {problems}. Keep this store as it is; restore a backup elsewhere, or"
+            " get out what is sound by `eventstore salvage`"
         )
     elif not problems:
         with open_to_read(store_path) as store:

@@ -40,6 +40,36 @@ def test_a_sound_store_is_salvaged_whole(command: Command, host: Host, tmp_path:
     assert command("verify", "-s", tmp_path / "new").code == 0
 
 
+def test_a_salvaged_store_says_where_it_forks(command: Command, host: Host, tmp_path: Path) -> None:
+    """As a restored one does: in words and in JSON, with the forks of the source behind it."""
+    end = host.ends[-1]
+    (source,) = command("restore", "--json", host.path, tmp_path / "source").json
+    said = command("salvage", tmp_path / "source", tmp_path / "new")
+    assert said.lines[1].endswith(f": forked from {source['store_id']} at @{end}")
+    lines = command("info", "-s", tmp_path / "new").lines
+    assert f"fork:         from {source['store_id']} at @{end}" in lines
+    (totals,) = command("salvage", "--json", tmp_path / "source", tmp_path / "json").json
+    (info,) = command("info", "--json", "-s", tmp_path / "json").json
+    assert (totals["store_id"], totals["forks"]) == (info["store_id"], info["forks"])
+    assert info["forks"] == [
+        {"store_id": source["store_id"], "position": end},
+        *source["forks"],
+    ]
+
+
+def test_a_store_whose_id_is_lost_is_salvaged_and_says_so(
+    command: Command, host: Host, tmp_path: Path
+) -> None:
+    """Its records are there; which store it forks from is not invented."""
+    with open(host.path / "data.mdb", "r+b") as file:
+        file.write(bytes(8192))
+    said = command("salvage", host.path, tmp_path / "new")
+    assert said.code == 4
+    assert said.lines[2].endswith(": forked from a store whose id cannot be read")
+    assert said.lines[3].endswith(f"nothing leads to: @1 to @{host.ends[-1]}")
+    assert command("info", "--json", "-s", tmp_path / "new").json[0]["forks"] == []
+
+
 def test_each_lost_thing_is_named_and_the_exit_code_is_4(
     command: Command, host: Host, tmp_path: Path
 ) -> None:
@@ -51,7 +81,7 @@ def test_each_lost_thing_is_named_and_the_exit_code_is_4(
     said = command("salvage", host.path, tmp_path / "new")
     assert said.code == 4
     assert said.lines[0].startswith("lost: log: record 100: checksum")
-    assert said.lines[-1] == "1 lost"
+    assert said.lines[-1] == "losses listed: 1"
     as_json = command("salvage", "--json", host.path, tmp_path / "json")
     assert as_json.code == 4
     loss, totals = as_json.json
