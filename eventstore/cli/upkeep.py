@@ -30,14 +30,20 @@ def verify(as_json: bool, store_path: str | None) -> int:
 
     Also works on a store that is too damaged to open.
     """
-    problems = 0
+    problems = lost = 0
     for problem in check_store(path_of(store_path)):
         problems += 1
+        lost += problem.kind == "lost"
         if as_json:
             output.json_line(shapes.problem(problem))
         else:
             line(f"{problem.kind}: {problem.message}", "red")
-    if problems and not as_json:
+    if problems and problems == lost and not as_json:
+        line(
+            f"configs lost before: {lost}. The rest is sound; to bring one back, `rm` the image,"
+            " and `create` it again or `sync` from a host that has it"
+        )
+    elif problems and not as_json:
         line(
             f"problems listed: {problems}. Keep this store as it is; restore a backup elsewhere, or"
             " get out what is sound by `eventstore salvage`"

@@ -20,6 +20,11 @@ def lose_record(path: Path, position: int) -> None:
             raw = bytearray(txn.get(key))
             raw[20] ^= 1
             txn.put(key, bytes(raw))
+    zero_free_pages(path)
+
+
+def zero_free_pages(path: Path) -> None:
+    """Let no copy of an earlier commit be left."""
     with PageFile(path / "data.mdb") as pages:
         newest = max(pages.metas(), key=lambda meta: meta.commit)
         _, free = pages.free_pages(newest, [])
@@ -95,6 +100,46 @@ def test_each_lost_thing_is_named_and_the_exit_code_is_4(
     with ImageStore.open(tmp_path / "new") as store:
         assert store.position == 99
         assert list(store.verify()) == []
+
+
+def lose_config(path: Path, image_id: str) -> None:
+    """Change a byte of one config, and leave no copy of it in pages that are free."""
+    key = bytes.fromhex(image_id.removeprefix("sha256:"))
+    with lmdb.open(str(path), max_dbs=16) as env:
+        handle = env.open_db(b"configs")
+        with env.begin(write=True, db=handle) as txn:
+            txn.put(key, bytes(txn.get(key))[:-1] + b"?")
+    zero_free_pages(path)
+
+
+def test_a_store_with_a_lost_config_is_listed_backed_up_restored_and_healed_by_a_sync(
+    command: Command, host: Host, tmp_path: Path
+) -> None:
+    """The image is shown as far as the log knows it, the exit code is 4 until it is back."""
+    parents = {row["parent"] for row in command("ls", "-a", "--json", "-s", host.path).json}
+    lost = min(parents - {None})
+    rows = len(command("ls", "-a", "-s", host.path).lines)
+    lose_config(host.path, lost)
+    assert command("salvage", host.path, tmp_path / "new").code == 4
+    assert command("backup", tmp_path / "backup", "-s", tmp_path / "new").code == 0
+    assert command("restore", tmp_path / "backup", tmp_path / "restored").code == 0
+    for path in (host.path, tmp_path / "new", tmp_path / "restored"):
+        said = command("ls", "-a", "-s", path)
+        assert (said.code, len(said.lines), len(said.err.splitlines())) == (4, rows, 1)
+        assert f"{lost[7:19]}  ?" in said.lines[-1]
+        tree = command("tree", "-s", path)
+        assert (tree.code, len(tree.lines)) == (4, rows - 1)
+        for shown in ("ls", "tree"):
+            said = command(shown, "--json", *(["-a"] if shown == "ls" else []), "-s", path)
+            (damaged,) = [row for row in said.json if "damage" in row]
+            assert (damaged["id"], damaged["layers"], said.code) == (lost, None, 4)
+    said = command("verify", "-s", tmp_path / "restored")
+    assert said.code == 4
+    assert said.lines[-1].startswith("configs lost before: 1. The rest is sound")
+    assert command("rm", lost, "-s", tmp_path / "restored").code == 0
+    assert command("sync", host.roots[-1], "-s", tmp_path / "restored").code == 0
+    assert command("verify", "-s", tmp_path / "restored").code == 0
+    assert len(command("ls", "-a", "-s", tmp_path / "restored").lines) == rows
 
 
 def test_verify_names_the_damage_of_a_store_that_does_not_open(
