@@ -107,8 +107,8 @@ def salvage(
 
     Raises:
         DestinationExistsError: the destination exists, as whatever.
-        StoreUsageError: there is no store, the destination lies in the source, or others write to
-            the source.
+        StoreNotFoundError: there is no store.
+        StoreUsageError: the destination lies in the source, or others write to the source.
         StoreFullError: there is no room for the new store.
         StoreIOError: the operating system refuses.
         CorruptionError: the source's data file is empty, or no file.

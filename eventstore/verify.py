@@ -65,7 +65,8 @@ def check_store(path: str | os.PathLike[str]) -> Iterator[Problem]:
         path: the store's directory.
 
     Raises:
-        StoreUsageError: there is no store.
+        StoreNotFoundError: there is no store.
+        StoreUsageError: it is no directory.
         StoreInUseError: it is open in this process already.
         StoreIOError: the operating system refuses.
         CorruptionError: the data file is empty, or no file.

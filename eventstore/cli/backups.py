@@ -15,7 +15,7 @@ from eventstore.store import ImageStore
 
 
 @click.command()
-@click.argument("destination", type=click.Path())
+@click.argument("destination", type=click.Path(readable=False))
 @json_option
 @store_option
 def backup(destination: str, as_json: bool, store_path: str | None) -> None:
@@ -33,8 +33,8 @@ def backup(destination: str, as_json: bool, store_path: str | None) -> None:
 
 
 @click.command()
-@click.argument("source", metavar="BACKUP", type=click.Path())
-@click.argument("destination", type=click.Path())
+@click.argument("source", metavar="BACKUP", type=click.Path(readable=False))
+@click.argument("destination", type=click.Path(readable=False))
 @json_option
 def restore(source: str, destination: str, as_json: bool) -> None:
     """Make a new store from BACKUP in the new directory DESTINATION.

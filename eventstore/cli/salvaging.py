@@ -17,8 +17,8 @@ from eventstore.salvage import salvage as salvage_store
 
 
 @click.command()
-@click.argument("source", type=click.Path())
-@click.argument("destination", type=click.Path())
+@click.argument("source", type=click.Path(readable=False))
+@click.argument("destination", type=click.Path(readable=False))
 @json_option
 def salvage(source: str, destination: str, as_json: bool) -> int:
     """Write a new store DESTINATION with all of SOURCE that checks; list what was lost.

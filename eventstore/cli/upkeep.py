@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import click
@@ -16,8 +17,9 @@ from eventstore.cli.options import (
     store_option,
 )
 from eventstore.cli.output import clock_time, line, size, utc
+from eventstore.errors import CorruptionError
 from eventstore.store import CLOCK_BEHIND_NS
-from eventstore.verify import check_store
+from eventstore.verify import Problem, check_store
 
 DAMAGE_FOUND = 4
 
@@ -31,7 +33,7 @@ def verify(as_json: bool, store_path: str | None) -> int:
     Also works on a store that is too damaged to open.
     """
     problems = lost = 0
-    for problem in check_store(path_of(store_path)):
+    for problem in _problems(path_of(store_path)):
         problems += 1
         lost += problem.kind == "lost"
         if as_json:
@@ -54,6 +56,14 @@ def verify(as_json: bool, store_path: str | None) -> int:
         if not as_json:
             line("sound: {} records, {} images, {} snapshots".format(*counts))
     return DAMAGE_FOUND if problems else 0
+
+
+def _problems(path: str) -> Iterator[Problem]:
+    """Iterate over the problems of a store; that nothing is left to be checked is one as well."""
+    try:
+        yield from check_store(path)
+    except CorruptionError as error:
+        yield Problem("structure", str(error))
 
 
 @click.command()

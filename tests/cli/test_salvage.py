@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import lmdb
+import pytest
 
 from cli_types import Command, Host
 from eventstore import ImageStore
@@ -165,6 +167,43 @@ def test_verify_names_the_damage_of_a_store_that_does_not_open(
     assert "eventstore salvage" in said.lines[-1]
     assert command("salvage", host.path, tmp_path / "new").code == 4
     assert command("verify", "-s", tmp_path / "new").code == 0
+
+
+def test_a_store_whose_beginning_is_destroyed_is_not_called_another_programs(
+    command: Command, host: Host, tmp_path: Path
+) -> None:
+    """It can look so; what is said leads to the ways out, and they work."""
+    with open(host.path / "data.mdb", "r+b") as file:
+        file.write(bytes(4096))
+    said = command("ls", "-s", host.path)
+    assert said.code == 4
+    assert "no LMDB file: it is another program's, or its beginning is destroyed" in said.err
+    assert "eventstore verify" in said.err
+    assert "eventstore salvage" in said.err
+    assert command("verify", "-s", host.path).code == 4
+    command("salvage", host.path, tmp_path / "new")
+    assert command("verify", "-s", tmp_path / "new").lines[0].startswith("sound: ")
+
+
+def test_verify_of_an_empty_file_is_a_finding(command: Command, host: Host) -> None:
+    """On standard output, with the way out, like any other; not a hint to run verify."""
+    (host.path / "data.mdb").write_bytes(b"")
+    said = command("verify", "-s", host.path)
+    assert (said.code, said.err) == (4, "")
+    assert said.lines[0].startswith(f"structure: {host.path / 'data.mdb'} is empty")
+    assert "restore a backup" in said.lines[-1]
+    (found,) = command("verify", "--json", "-s", host.path).json
+    assert found["kind"] == "structure"
+
+
+def test_a_source_that_may_not_be_read_is_not_a_wrong_command_line(
+    command: Command, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it may is found out by reading it, and is exit code 3; 2 is for typing errors."""
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert command("restore", host.path, tmp_path / "r").code == 0
+    assert command("salvage", host.path, tmp_path / "s").code == 0
+    assert command("sync", host.roots[-1], "-s", host.path).code == 0
 
 
 def test_what_cannot_be_done_is_said_in_one_line(
