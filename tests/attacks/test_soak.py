@@ -14,11 +14,13 @@ import pytest
 from attacks.running import TOOLS
 from store.children import PACKAGE
 
+SECONDS_TO_END = 10  # before what does not end is killed, and leaves its files where they are
 
-def start(seconds: int, folder: Path) -> subprocess.Popen[str]:
-    """Begin to soak with an attack that takes a minute and keeps its files in `folder`."""
+
+def start(seconds: int, folder: Path, attack: str = "backups") -> subprocess.Popen[str]:
+    """Begin to soak with an attack that takes a minute or more."""
     return subprocess.Popen(
-        [sys.executable, str(TOOLS / "soaking.py"), str(seconds), "--only", "backups"],
+        [sys.executable, str(TOOLS / "soaking.py"), str(seconds), "--only", attack],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -53,4 +55,14 @@ def test_a_soak_that_has_no_time_for_a_whole_run_says_so_and_leaves_nothing(
     assert said.splitlines()[-1] == "no time for a whole run of: backups"
     assert "   0 runs, 0 failed\n" in said
     assert os.listdir(tmp_path) == []
+    assert processes_that_name(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_rot_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """It begins a new process for each that dies, but not for those that an end of all takes."""
+    with start(3, tmp_path, "rot") as soaking:
+        began = time.monotonic()
+        said, _ = soaking.communicate(timeout=60)
+    assert time.monotonic() - began < 3 + SECONDS_TO_END, said
     assert processes_that_name(tmp_path) == []
