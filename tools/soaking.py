@@ -86,12 +86,16 @@ def attacks() -> list[Attack]:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """End an attack and all that it has started; let it clean up if it still can."""
-    for sent, seconds in ((signal.SIGINT, SECONDS_TO_END), (signal.SIGKILL, None)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, sent)
-        with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=seconds)
+    """End an attack and all that it has started; let it clean up if it still can.
+
+    Only the attack itself is told: what it has started is its own to end.
+    """
+    process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=SECONDS_TO_END)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 def run_once(found: Attack, seed: int, seconds: float, keep: Path) -> None:

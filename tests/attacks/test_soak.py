@@ -60,7 +60,7 @@ def test_a_soak_that_has_no_time_for_a_whole_run_says_so_and_leaves_nothing(
 
 @pytest.mark.slow
 def test_rot_ends_when_it_is_told_to(tmp_path: Path) -> None:
-    """It begins a new process for each that dies, but not for those that an end of all takes."""
+    """Its processes have damages for minutes."""
     with start(3, tmp_path, "rot") as soaking:
         began = time.monotonic()
         said, _ = soaking.communicate(timeout=60)
