@@ -19,6 +19,7 @@ import pytest
 from cli_types import Host
 from eventstore import ImageStore
 from making import config
+from store.children import PACKAGE
 
 COMMAND = [sys.executable, "-P", "-m", "eventstore"]
 
@@ -119,6 +120,14 @@ def test_where_there_is_no_room_for_a_copy_the_copy_is_named(
         " nothing was changed: make room and run it again\n"
     )
     assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_while_the_command_is_loaded_is_one_line(tmp_path: Path) -> None:
+    """It takes some tenths of a second to load; nobody wants to read through its imports."""
+    tmp_path.joinpath("click.py").write_text("raise KeyboardInterrupt")
+    done = run("info", PYTHONPATH=os.pathsep.join((str(tmp_path), PACKAGE)))
+    assert done.returncode == 130
+    assert done.stderr == "eventstore: interrupted; nothing was done yet\n"
 
 
 def test_a_reader_that_goes_away_ends_the_command_in_silence(synced: Host) -> None:
