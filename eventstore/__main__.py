@@ -11,6 +11,9 @@ def main() -> int:
     """Run the command and return its exit code; say in one line if its extra is not installed."""
     try:
         from eventstore.cli.main import run
+    except KeyboardInterrupt:
+        print("eventstore: interrupted; nothing was done yet", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         if error.name not in _NEEDED:
             raise

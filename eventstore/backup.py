@@ -21,7 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eventstore import log, store_files
-from eventstore.errors import DestinationExistsError, EventStoreError, StoreUsageError, refused
+from eventstore.errors import (
+    DestinationExistsError,
+    EventStoreError,
+    StoreFullError,
+    StoreUsageError,
+    refused,
+)
 from eventstore.lmdb_env import Environment
 
 UNFINISHED_PREFIX = ".eventstore-unfinished-"
@@ -103,6 +109,11 @@ def whole_or_absent(destination: str | os.PathLike[str], source: Path) -> Genera
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+    except StoreFullError as error:
+        if error.map_size is not None:
+            raise
+        # What was refused names the store that is copied, or a name that is gone already.
+        raise StoreFullError(f"{target}: there is no room for it", path=str(target)) from error
     except EventStoreError:
         raise
     except ValueError as error:

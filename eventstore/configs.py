@@ -18,13 +18,18 @@ _DATABASE = "configs"
 def put(txn: Transaction, key: bytes, config: bytes) -> None:
     """Store a config under its digest; one that is there already stays, unless it was lost."""
     found = txn.get(_DATABASE, key)
-    if found is None or found == bytes([LOST]):
+    if found is None or is_lost(found):
         txn.put(_DATABASE, key, bytes([PLAIN]) + config, replace=True)
 
 
 def put_lost(txn: Transaction, key: bytes) -> None:
     """Note that the config under a digest was lost."""
     txn.put(_DATABASE, key, bytes([LOST]))
+
+
+def is_lost(value: bytes) -> bool:
+    """Tell whether a stored value says that the config was lost before the store was salvaged."""
+    return value == bytes([LOST])
 
 
 def get(txn: Transaction, key: bytes) -> bytes:
@@ -47,7 +52,7 @@ def unpack(key: bytes, value: bytes) -> bytes:
         CorruptionError: its bytes are not those that were stored.
     """
     image_id = digest.to_text(key) if len(key) == digest.DIGEST_SIZE else key.hex()
-    if value == bytes([LOST]):
+    if is_lost(value):
         raise CorruptionError(
             f"the config of {image_id} was lost before this store was salvaged", digest=image_id
         )

@@ -156,7 +156,7 @@ class StoreFullError(EventStoreError, OSError):
     """There is no room for what should be written; nothing was.
 
     Attributes:
-        path: the store's directory, or None.
+        path: the store's directory, or that of the copy which was to be made, or None.
         map_size: the size in bytes that the memory map could not grow beyond, or None when it
             was the disk that was full.
     """

@@ -420,6 +420,4 @@ def refuse_damaged_heads(path: Path, databases: Collection[str]) -> None:
             if fault is None:
                 return
             if pages.metas() == before:
-                raise CorruptionError(
-                    f"{path}: {fault}; `eventstore salvage` gets out what is sound"
-                )
+                raise CorruptionError(f"{path}: {fault}")

@@ -45,9 +45,10 @@ def ours(path: Path, error: Exception) -> EventStoreError:
         )
     if isinstance(error, lmdb.ReadersFullError):
         return StoreIOError(str(path), f"all {READERS_MAX} readers' slots are taken: end a reader")
-    if any(os.strerror(number) in str(error) for number in NO_ROOM):
-        return StoreFullError(f"{path}: {error}", path=str(path))
-    return StoreIOError(str(path), str(error))
+    said = str(error).removeprefix(f"{path}: ")
+    if any(os.strerror(number) in said for number in NO_ROOM):
+        return StoreFullError(f"{path}: {said}", path=str(path))
+    return StoreIOError(str(path), said)
 
 
 class Transaction:

@@ -56,7 +56,7 @@ class Identity(Struct, frozen=True):
     Attributes:
         store_id: its id.
         created_ns: when it was made, nanoseconds since 1970, UTC.
-        fork: what it is a copy of, None if it was made empty.
+        fork: what it is a copy of; None if it was made empty, or that could not be salvaged.
         forks_before: the forks of what it is a copy of, nearest first.
     """
 

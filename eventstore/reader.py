@@ -175,7 +175,7 @@ class StoreReader:
 
     @property
     def fork(self) -> meta.Fork | None:
-        """Return what the store is a restored copy of, and from which position; None if of none."""
+        """Return from which store this one forks, and at which position; None if from none."""
         return self._identity.fork
 
     @property

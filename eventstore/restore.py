@@ -64,10 +64,14 @@ def restore(
 def _refuse_damaged(environment: Environment, source: Path) -> None:
     """Refuse what does not verify.
 
+    What was lost before a store was salvaged is noted there, and stays noted in a copy of it.
+
     Raises:
         CorruptionError: with the first problem that there is.
     """
     for problem in verify(environment):
+        if problem.kind == "lost":
+            continue
         raise CorruptionError(
             f"{source} is damaged, so nothing is made of it: {problem.message}",
             position=problem.position,

@@ -7,10 +7,10 @@ more can be found as well, by looking at every page of the file.
 What is in the new store. The unbroken beginning of the log, byte for byte at the same positions, to
 the first record that is lost (which may be in the middle of a batch); the configs of its images,
 those that were lost noted as lost, so that `get` and `verify` go on naming them; tombstones and a
-snapshot made anew; an id of its own, with the source's id, if it can be read, and the last position
-in common beside it. What checks but has no place in the log is kept in `DEST/salvaged`: records
-behind the gap in `records.jsonl`, configs of no image in `configs/`, and the list of what was lost
-in `lost.jsonl`.
+snapshot made anew; an id of its own, with the source's id, if it can be read, the last position in
+common and the source's own forks beside it. What checks but has no place in the log is kept in
+`DEST/salvaged`: records behind the gap in `records.jsonl`, configs of no image in `configs/`, and
+the list of what was lost in `lost.jsonl`.
 
 Which record is the right one. The newer meta page decides that leads to a log; a note there says
 where the log ends. What the trees below it lead to is taken. A position
@@ -107,8 +107,8 @@ def salvage(
 
     Raises:
         DestinationExistsError: the destination exists, as whatever.
-        StoreUsageError: there is no store, the destination lies in the source, or others write to
-            the source.
+        StoreNotFoundError: there is no store.
+        StoreUsageError: the destination lies in the source, or others write to the source.
         StoreFullError: there is no room for the new store.
         StoreIOError: the operating system refuses.
         CorruptionError: the source's data file is empty, or no file.
@@ -144,7 +144,7 @@ class _Found:
             positions that `places` has not.
         configs: digest to place of every config that checks.
         damaged: position to what is wrong with the record that the trees lead to.
-        store_id: of the source, empty if it cannot be read.
+        identity: what the source says of itself, None if it cannot be read.
     """
 
     def __init__(self, pages: PageFile) -> None:
@@ -164,7 +164,7 @@ class _Found:
         for name in (b"log", b"configs", b"snapshots", b"tombstones", b"meta"):
             self._walk(name, trees.get(name), faults)
         reading = structure.PageReading(pages)
-        self.store_id = _store_id(reading)
+        self.identity = _identity(reading)
         self.end = self._end(reading, bool(faults))
         self.sound = self.sound and not faults
         if self._is_incomplete():
@@ -264,11 +264,11 @@ class _Found:
         return None if value is None else configs.unpack(image, value)
 
 
-def _store_id(txn: Transaction) -> str:
+def _identity(txn: Transaction) -> meta.Identity | None:
     try:
-        return meta.read_in(txn).store_id
+        return meta.read_in(txn)
     except CorruptionError:
-        return ""
+        return None
 
 
 class _Writer:
@@ -293,9 +293,11 @@ class _Writer:
         while (record := self._next(self.view.position + 1)) is not None:
             self._fold(record)
         self._note_lost()
-        known = self.found.store_id
-        fork = meta.Fork(known, self.view.position) if known else None
-        environment = Environment(self.folder, initialise=meta.founding(self.now, fork=fork))
+        known = self.found.identity
+        fork = None if known is None else meta.Fork(known.store_id, self.view.position)
+        before = () if known is None else known.forks
+        founding = meta.founding(self.now, fork, before)
+        environment = Environment(self.folder, initialise=founding)
         try:
             for start in range(1, self.view.position + 1, _BATCH_LENGTH):
                 end = min(start + _BATCH_LENGTH, self.view.position + 1)
@@ -314,7 +316,7 @@ class _Writer:
         return SalvageReport(
             source=str(self.found.path),
             destination=str(self.target),
-            store_id=self.found.store_id,
+            store_id="" if known is None else known.store_id,
             position=self.view.position,
             end=self.found.end,
             images=len(self.view),

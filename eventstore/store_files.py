@@ -173,7 +173,9 @@ def _refuse_foreign(path: Path) -> None:
     if start[_MAGIC_OFFSET:].startswith(_MAGIC + _VERSION):
         return
     if at < 0 or len(start) < _META_LENGTH:
-        raise CorruptionError(f"{path} is no LMDB file, so it is no store's: choose another folder")
+        raise CorruptionError(
+            f"{path} is no LMDB file: it is another program's, or its beginning is destroyed"
+        )
     raise UnknownFormatError(
         f"{path} is a file of another LMDB, or of another machine; this version reads that of 0.9",
         found=start[at + len(_MAGIC) :][: len(_VERSION)].hex(),

@@ -30,7 +30,8 @@ class Problem(Struct, frozen=True):
     """Something that does not agree.
 
     Attributes:
-        kind: `structure`, `meta`, `log`, `config`, `snapshot` or `tombstone`.
+        kind: `structure`, `meta`, `log`, `config`, `snapshot` or `tombstone`; `lost` is a config
+            that was lost before this store was salvaged, as that noted: no new damage.
         message: what is wrong, for people.
         position: the record or snapshot that it is about, or None.
         image_id: the image that it is about, or None.
@@ -71,7 +72,8 @@ def check_store(path: str | os.PathLike[str]) -> Iterator[Problem]:
         path: the store's directory.
 
     Raises:
-        StoreUsageError: there is no store.
+        StoreNotFoundError: there is no store.
+        StoreUsageError: it is no directory.
         StoreInUseError: it is open in this process already.
         StoreIOError: the operating system refuses.
         CorruptionError: the data file is empty, or no file.
@@ -279,7 +281,8 @@ def _configs(read: Read, created: set[bytes], stored: set[bytes]) -> Iterator[Pr
             try:
                 configs.unpack(key, value)
             except CorruptionError as error:
-                yield Problem("config", str(error), None, _id_of(key))
+                kind = "lost" if configs.is_lost(value) else "config"
+                yield Problem(kind, str(error), None, _id_of(key))
     for key in sorted(created - stored):
         image_id = digest.to_text(key)
         yield Problem("config", f"the config of {image_id} is missing", None, image_id)

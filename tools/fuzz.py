@@ -33,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -380,8 +381,7 @@ def main() -> int:
         work(options, options.workplace)
         return 0
     if options.found is None:
-        options.found = Path(tempfile.mkdtemp(prefix="fuzz-found-"))
-    options.found.mkdir(parents=True, exist_ok=True)
+        options.found = Path(tempfile.gettempdir(), f"fuzz-found-{uuid.uuid4().hex[:8]}")
     began = time.monotonic()
     results: list[Result] = []
     for name, executions in shared_out(options.executions, options.targets.split(",")):

@@ -186,7 +186,7 @@ class ConfigTarget(Target):
             must(view.get(image_id) == image, "what comes out is not what went in")
             lines = [output.json_text(shapes.whole(view, image))]
             lines += [output.printable(fact) for fact in listing._facts(self.store, view, image)]
-            lines.append(listing._label(view, image_id).plain)
+            lines.append(listing._label(view, image_id, {}).plain)
             for line in lines:
                 must_show(line)
             self.store.delete(image_id)

@@ -223,6 +223,7 @@ class Findings:
     met: list[Damage] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
     def died(self, damage: Damage, step: str, how: str) -> None:
         """Note that the process that met a damage came to an end in a step."""
@@ -238,7 +239,7 @@ def meet(
 ) -> None:
     """Try damages in child processes, a new one after each that died."""
     context = multiprocessing.get_context("spawn")
-    while damages and not (stop and findings.violations):
+    while damages and not findings.interrupted and not (stop and findings.violations):
         mine, theirs = context.Pipe(duplex=False)
         child = context.Process(target=work, args=(store, weaken, damages, theirs))
         child.start()
@@ -250,6 +251,8 @@ def meet(
                     how = "hung"
                     break
                 said = mine.recv()
+                if findings.interrupted:
+                    return
                 if said is None:
                     damages = []
                     break
@@ -305,7 +308,13 @@ def main() -> int:
         parts = [damages[number :: options.workers] for number in range(options.workers)]
         stop = options.weaken is not None
         with ThreadPoolExecutor(options.workers) as pool:
-            list(pool.map(lambda part: meet(store, options.weaken, part, findings, stop), parts))
+            try:
+                list(
+                    pool.map(lambda part: meet(store, options.weaken, part, findings, stop), parts)
+                )
+            except KeyboardInterrupt:
+                findings.interrupted = True  # or it would begin again for each damage that is left
+                raise
     report(pristine, findings)
     print(
         f"{len(findings.met)} damages ({counted(findings, of_file=False)} of entries;"

@@ -3,9 +3,12 @@
     soaking.py SECONDS [--seed N] [--only NAME …] [--keep FOLDER]
 
 Each round runs every attack once, as a process of its own, with a seed that no earlier round had;
-rounds go on until the time is up, and the round that is under way then is ended. An attack that
-finds a violation does not stop the others: its whole output is kept, with the command that gives it
-again. The exit code is 1 if any attack found something, or ended in a way that is none of its own.
+rounds go on until the time is up, and the attack that is under way then is ended: it is told to,
+so that it takes away what it has mounted, started and written. A round takes half an hour or more;
+what had no time for a whole run is named at the end. An attack that finds a violation does not stop
+the others: its whole output is kept, with the command that gives it again. The exit code is 1 if
+any attack found something, or ended in a way that is none of its own, and 2 if none had the time
+for a whole run: then nothing was found out.
 """
 
 from __future__ import annotations
@@ -21,11 +24,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 SECONDS_MAX = 3_600
+SECONDS_TO_END = 10
+NOTHING_TRIED = 2
 _COUNT = re.compile(r"(\d+) ([a-z][a-z -]*[a-z])")
 
 
@@ -79,6 +85,19 @@ def attacks() -> list[Attack]:
     ]
 
 
+def end(process: subprocess.Popen[str]) -> None:
+    """End an attack and all that it has started; let it clean up if it still can.
+
+    Only the attack itself is told: what it has started is its own to end.
+    """
+    process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=SECONDS_TO_END)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
 def run_once(found: Attack, seed: int, seconds: float, keep: Path) -> None:
     """Run an attack once, and add up what it says.
 
@@ -102,11 +121,14 @@ def run_once(found: Attack, seed: int, seconds: float, keep: Path) -> None:
         try:
             output, _ = process.communicate(timeout=max(1.0, min(seconds, SECONDS_MAX)))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            end(process)
             hung = seconds > SECONDS_MAX
             found.failures += hung
             print("hung" if hung else "the time is up")
             return
+        except BaseException:
+            end(process)
+            raise
     found.runs += 1
     last = output.strip().rpartition("\n")[2]
     print(last, flush=True)
@@ -134,11 +156,24 @@ def soak(chosen: Sequence[Attack], seconds: float, seed: int, keep: Path) -> Non
 def main() -> int:
     """Soak, and print a line an attack."""
     known = attacks()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("seconds", type=float, nargs="?", default=None)
+    parser = argparse.ArgumentParser(
+        prog="tools/soak", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("seconds", type=float, nargs="?", help="a round takes half an hour or more")
     parser.add_argument("--seed", type=int, default=None, help="of the seeds; drawn if not given")
-    parser.add_argument("--only", action="append", choices=[found.name for found in known])
-    parser.add_argument("--keep", type=Path, default=Path("soak-findings"))
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="NAME",
+        choices=[found.name for found in known],
+        help="this attack, and others that are named so; see --list",
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        default=Path("soak-findings"),
+        help="folder for the output of runs that find something",
+    )
     parser.add_argument("--list", action="store_true", help="print the commands and end")
     options = parser.parse_args()
     chosen = [found for found in known if options.only is None or found.name in options.only]
@@ -150,11 +185,25 @@ def main() -> int:
         parser.error("for how many seconds?")
     seed = int.from_bytes(os.urandom(4), "big") if options.seed is None else options.seed
     print(f"seed {seed}, Python {sys.version.split()[0]}")
-    soak(chosen, options.seconds, seed, options.keep)
+    try:
+        soak(chosen, options.seconds, seed, options.keep)
+    except KeyboardInterrupt:
+        print("interrupted")
+    return sum_up(chosen)
+
+
+def sum_up(chosen: Sequence[Attack]) -> int:
+    """Print a line an attack, and which had no whole run; return the exit code."""
     for found in chosen:
         counts = ", ".join(f"{number} {name}" for name, number in found.counts.items())
-        print(f"{found.name:<24}{found.runs:>4} runs, {found.failures} failed: {counts}")
-    return 1 if any(found.failures for found in chosen) else 0
+        said = f": {counts}" if counts else ""
+        print(f"{found.name:<24}{found.runs:>4} runs, {found.failures} failed{said}")
+    untried = [found.name for found in chosen if not found.runs]
+    if untried:
+        print(f"no time for a whole run of: {', '.join(untried)}")
+    if any(found.failures for found in chosen):
+        return 1
+    return NOTHING_TRIED if len(untried) == len(chosen) else 0
 
 
 if __name__ == "__main__":

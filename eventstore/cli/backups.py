@@ -15,7 +15,7 @@ from eventstore.store import ImageStore
 
 
 @click.command()
-@click.argument("destination", type=click.Path())
+@click.argument("destination", type=click.Path(readable=False))
 @json_option
 @store_option
 def backup(destination: str, as_json: bool, store_path: str | None) -> None:
@@ -33,14 +33,14 @@ def backup(destination: str, as_json: bool, store_path: str | None) -> None:
 
 
 @click.command()
-@click.argument("source", metavar="BACKUP", type=click.Path())
-@click.argument("destination", type=click.Path())
+@click.argument("source", metavar="BACKUP", type=click.Path(readable=False))
+@click.argument("destination", type=click.Path(readable=False))
 @json_option
 def restore(source: str, destination: str, as_json: bool) -> None:
     """Make a new store from BACKUP in the new directory DESTINATION.
 
     The backup is verified first, and a damaged one is refused. The new store has an id of its own
-    and says which store it is a copy of, and as of which position; `info` shows it.
+    and says from which store it forks, and at which position; `info` shows it.
     """
     make_store(source, destination)
     with open_to_read(destination) as store:
@@ -56,12 +56,12 @@ def restore(source: str, destination: str, as_json: bool) -> None:
             return
         line(f"{destination}: a store at @{store.position}, {size(store.size_on_disk())}")
         for fork in store.forks[:1]:
-            line(f"store id {store.store_id}: {origin(fork)}")
+            line(f"store id {store.store_id}: forked {origin(fork)}")
 
 
 def origin(fork: meta.Fork) -> str:
-    """Return in words what a store is a copy of."""
-    return f"a restored copy of {fork.store_id} as of @{fork.position}"
+    """Return in words where a store left another; it may be restored, or salvaged."""
+    return f"from {fork.store_id} at @{fork.position}"
 
 
 def forks(store: ImageStore) -> list[dict[str, object]]:

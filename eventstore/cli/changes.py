@@ -19,7 +19,9 @@ _images = click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(readable=False)
+)
 @write_options
 @store_option
 def create(

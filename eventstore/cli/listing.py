@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import click
 from rich.text import Text
@@ -18,6 +19,7 @@ from eventstore.store import ImageStore
 from eventstore.view import ImageView
 
 _DEPTH_MAX = 200
+_NO_CONFIG = "no sound config"
 
 
 def _view(store: ImageStore, when: str | None) -> ImageView:
@@ -40,18 +42,50 @@ def ls(everything: bool, at: str | None, as_json: bool, store_path: str | None) 
     """List images, newest first; those without children, unless --all is given."""
     with open_to_read(store_path) as store:
         view = _view(store, at)
-        listed = view.map() if everything else view.heads()
-        images = sorted(listed.values(), key=_newest_first)
-        if as_json:
-            for image in images:
-                output.json_line(shapes.listed(view, image))
-            return
-        _headline(view, at)
-        output.table(
-            ("IMAGE ID", "AGE", "PLATFORM", ">LAYERS", "UPDATED", "PARENT", "BUILT"),
-            (_row(view, image) for image in images),
-            flexible=2,
-        )
+        with _faults_last() as faults:
+            looked = [_look(view, name, faults) for name in (view if everything else view.heads())]
+            images = sorted((image for image in looked if image is not None), key=_newest_first)
+            if as_json:
+                for image in images:
+                    output.json_line(shapes.listed(view, image))
+                for name, fault in faults.items():
+                    output.json_line(shapes.unreadable(view, name, str(fault)))
+                return
+            _headline(view, at)
+            rows = [_row(view, image) for image in images]
+            output.table(
+                ("IMAGE ID", "AGE", "PLATFORM", ">LAYERS", "UPDATED", "PARENT", "BUILT"),
+                rows + [_row_without_config(view, name) for name in faults],
+                flexible=2,
+            )
+
+
+@contextmanager
+def _faults_last() -> Generator[dict[str, CorruptionError]]:
+    """Give a place for images whose config does not check; say so when the rest is shown."""
+    faults: dict[str, CorruptionError] = {}
+    yield faults
+    for fault in faults.values():
+        raise fault
+
+
+def _look(view: ImageView, image_id: str, faults: dict[str, CorruptionError]) -> Image | None:
+    """Return an image, None if its config does not check; that is added to the faults."""
+    try:
+        return view.get(image_id)
+    except CorruptionError as error:
+        if error.digest != image_id:
+            raise
+        faults[image_id] = error
+        return None
+
+
+def _row_without_config(view: ImageView, image_id: str) -> tuple[str, ...]:
+    """Return what the log says of an image whose config does not check."""
+    parent = output.short(view.get_parent(image_id))
+    updated = output.age(view.get_last_updated(image_id))
+    built = "here" if view.is_built_locally(image_id) else "-"
+    return (digest.short(image_id), "?", _NO_CONFIG, "?", updated, parent, built)
 
 
 def _newest_first(image: Image) -> tuple[bool, int, str]:
@@ -89,12 +123,18 @@ def tree(image: str | None, at: str | None, as_json: bool, store_path: str | Non
             roots = [naming.find(store, view, image)]
         else:
             roots = [image_id for image_id in view if view.get_parent(image_id) is None]
-        if as_json:
-            for depth, image_id in _walk(view, roots):
-                output.json_line({"depth": depth} | shapes.listed(view, view.get(image_id)))
-            return
-        _headline(view, at)
-        _print_trees(view, roots)
+        with _faults_last() as faults:
+            if as_json:
+                for depth, image_id in _walk(view, roots):
+                    found = _look(view, image_id, faults)
+                    if found is None:
+                        shape = shapes.unreadable(view, image_id, str(faults[image_id]))
+                    else:
+                        shape = shapes.listed(view, found)
+                    output.json_line({"depth": depth} | shape)
+                return
+            _headline(view, at)
+            _print_trees(view, roots, faults)
 
 
 def _walk(view: ImageView, roots: list[str]) -> Iterator[tuple[int, str]]:
@@ -106,26 +146,29 @@ def _walk(view: ImageView, roots: list[str]) -> Iterator[tuple[int, str]]:
         pending.extend((depth + 1, child) for child in reversed(view.children(image_id)))
 
 
-def _print_trees(view: ImageView, roots: list[str]) -> None:
+def _print_trees(view: ImageView, roots: list[str], faults: dict[str, CorruptionError]) -> None:
     for root in roots:
         branches: list[Tree] = []
         for depth, image_id in _walk(view, [root]):
             if depth > _DEPTH_MAX:
                 continue
-            label = _label(view, image_id)
+            label = _label(view, image_id, faults)
             branch = Tree(label) if depth == 0 else branches[depth - 1].add(label)
             del branches[depth:]
             branches.append(branch)
         output.console().print(branches[0])
 
 
-def _label(view: ImageView, image_id: str) -> Text:
-    image = view.get(image_id)
-    steps = [step.created_by for step in image.history if step.created_by]
-    made_by = output.cell(steps[-1]) if steps else ""
+def _label(view: ImageView, image_id: str, faults: dict[str, CorruptionError]) -> Text:
+    image = _look(view, image_id, faults)
+    if image is None:
+        age, made_by = "?", _NO_CONFIG
+    else:
+        steps = [step.created_by for step in image.history if step.created_by]
+        age, made_by = output.age(image.created), output.cell(steps[-1]) if steps else ""
     label = Text(no_wrap=True, overflow="ellipsis")
     label.append(digest.short(image_id), "bold" if not view.children(image_id) else "")
-    label.append(f"  {output.age(image.created)}", "dim")
+    label.append(f"  {age}", "dim")
     label.append(f"  {made_by}" if made_by else "")
     return label
 

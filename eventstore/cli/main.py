@@ -25,31 +25,48 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from eventstore import errors
-from eventstore.cli import backups, changes, demo, history, listing, salvaging, syncing, upkeep
+from eventstore.cli import (
+    backups,
+    changes,
+    demo,
+    history,
+    listing,
+    naming,
+    salvaging,
+    syncing,
+    upkeep,
+)
 from eventstore.cli.options import STORE_HELP
 from eventstore.cli.output import LogFormatter, note
 
 NO, USAGE, UNUSABLE, DAMAGED, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 4, 130, 141
 _SEE_LISTING = "`eventstore ls --all` lists what is there, `eventstore search --all` what ever was"
+_SEE_PATH = "check the path; `eventstore sync SOURCE` or `create` makes a new store"
+_SEE_DAMAGE = (
+    "keep it as it is; `eventstore verify` lists the damage, `eventstore salvage` gets out what is"
+    " sound"
+)
 _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
+    (naming.ImageGoneError, NO, ""),  # it says itself where to look
     (errors.ImageNotFoundError, NO, _SEE_LISTING),
     (errors.AmbiguousDigestError, NO, "give more digits"),
     (errors.MassDeleteError, NO, "if the source is the right one, add --allow-mass-delete"),
     (errors.InvalidImageError, NO, "nothing was changed"),
     (errors.InvalidParentError, NO, "nothing was changed"),
     (errors.StoreReadOnlyError, UNUSABLE, "check the permissions of the store"),
-    (errors.StoreNotFoundError, UNUSABLE, "`eventstore sync SOURCE` or `create` makes one"),
+    (errors.StoreNotFoundError, UNUSABLE, _SEE_PATH),
     (errors.DestinationExistsError, UNUSABLE, "give a name that is not taken"),
     (errors.StoreUsageError, UNUSABLE, "nothing was changed"),
     (errors.StoreFullError, UNUSABLE, "nothing was changed: make room and run it again"),
     (errors.StoreIOError, UNUSABLE, "check the path and its permissions"),
     (errors.SourceError, UNUSABLE, "nothing was changed"),
     (errors.UnknownFormatError, DAMAGED, "use the version that wrote it, or another folder"),
-    (errors.CorruptionError, DAMAGED, "`eventstore verify` lists the damage; keep the evidence"),
+    (errors.CorruptionError, DAMAGED, _SEE_DAMAGE),
 )
 _EPILOG = """\b
 Exit codes: 0 done, 1 not there or refused, 2 wrong command line,
-3 store or source cannot be used, 4 damage, 130 interrupted."""
+3 store or source cannot be used, 4 damage, 130 interrupted,
+141 the reader of the output has gone away."""
 
 
 def _version() -> str:
@@ -146,7 +163,7 @@ def _usage(error: click.ClickException) -> int:
 def _explain(error: errors.EventStoreError) -> int:
     for kind, code, hint in _HINTS:
         if isinstance(error, kind):
-            return _fail(f"{error}: {hint}", code)
+            return _fail(f"{error}: {hint}" if hint else str(error), code)
     return _fail(str(error), NO)
 
 

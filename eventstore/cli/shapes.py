@@ -67,6 +67,21 @@ def listed(view: ImageView, image: Image) -> dict[str, Any]:
     }
 
 
+def unreadable(view: ImageView, image_id: str, fault: str) -> dict[str, Any]:
+    """Return an image as `ls` lists it, as far as the log knows it: its config does not check."""
+    return {
+        "id": image_id,
+        "parent": view.get_parent(image_id),
+        "created": None,
+        "os": None,
+        "architecture": None,
+        "layers": None,
+        "last_updated": utc(view.get_last_updated(image_id)),
+        "built_locally": view.is_built_locally(image_id),
+        "damage": fault,
+    }
+
+
 def whole(view: ImageView, image: Image) -> dict[str, Any]:
     """Return an image with all that is known of it."""
     shape = listed(view, image)

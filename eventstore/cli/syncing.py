@@ -17,7 +17,7 @@ from eventstore.sync import sync as run_sync
 
 
 @click.command()
-@click.argument("source", type=click.Path())
+@click.argument("source", type=click.Path(readable=False))
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option(
     "--allow-mass-delete",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import click
@@ -16,8 +17,9 @@ from eventstore.cli.options import (
     store_option,
 )
 from eventstore.cli.output import clock_time, line, size, utc
+from eventstore.errors import CorruptionError
 from eventstore.store import CLOCK_BEHIND_NS
-from eventstore.verify import check_store
+from eventstore.verify import Problem, check_store
 
 DAMAGE_FOUND = 4
 
@@ -30,17 +32,23 @@ def verify(as_json: bool, store_path: str | None) -> int:
 
     Also works on a store that is too damaged to open.
     """
-    problems = 0
-    for problem in check_store(path_of(store_path)):
+    problems = lost = 0
+    for problem in _problems(path_of(store_path)):
         problems += 1
+        lost += problem.kind == "lost"
         if as_json:
             output.json_line(shapes.problem(problem))
         else:
             line(f"{problem.kind}: {problem.message}", "red")
-    if problems and not as_json:
+    if problems and problems == lost and not as_json:
         line(
-            f"{problems} problems: keep this store as it is; restore a backup elsewhere, or get"
-            " out what is sound by `eventstore salvage`"
+            f"configs lost before: {lost}. The rest is sound; to bring one back, `rm` the image,"
+            " and `create` it again or `sync` from a host that has it"
+        )
+    elif problems and not as_json:
+        line(
+            f"problems listed: {problems}. Keep this store as it is; restore a backup elsewhere, or"
+            " get out what is sound by `eventstore salvage`"
         )
     elif not problems:
         with open_to_read(store_path) as store:
@@ -48,6 +56,14 @@ def verify(as_json: bool, store_path: str | None) -> int:
         if not as_json:
             line("sound: {} records, {} images, {} snapshots".format(*counts))
     return DAMAGE_FOUND if problems else 0
+
+
+def _problems(path: str) -> Iterator[Problem]:
+    """Iterate over the problems of a store; that nothing is left to be checked is one as well."""
+    try:
+        yield from check_store(path)
+    except CorruptionError as error:
+        yield Problem("structure", str(error))
 
 
 @click.command()

@@ -26,11 +26,11 @@ def test_a_restored_store_answers_as_the_store_did_and_says_where_it_forks(
     said = command("restore", tmp_path / "b", tmp_path / "r")
     assert said.code == 0
     assert said.lines[0].startswith(f"{tmp_path / 'r'}: a store at @{end}, ")
-    assert said.lines[1].endswith(f": a restored copy of {store_id} as of @{end}")
+    assert said.lines[1].endswith(f": forked from {store_id} at @{end}")
     assert command("ls", "-a", "-s", tmp_path / "r").out == command("ls", "-a", "-s", host.path).out
     assert command("verify", "-s", tmp_path / "r").code == 0
     lines = command("info", "-s", tmp_path / "r").lines
-    assert f"fork:         a restored copy of {store_id} as of @{end}" in lines
+    assert f"fork:         from {store_id} at @{end}" in lines
     (again,) = command("restore", "--json", tmp_path / "r", tmp_path / "rr").json
     (info,) = command("info", "--json", "-s", tmp_path / "rr").json
     (middle,) = command("info", "--json", "-s", tmp_path / "r").json

@@ -19,6 +19,7 @@ import pytest
 from cli_types import Host
 from eventstore import ImageStore
 from making import config
+from store.children import PACKAGE
 
 COMMAND = [sys.executable, "-P", "-m", "eventstore"]
 
@@ -94,6 +95,39 @@ def test_damage_ends_with_4_and_is_named(host: Host) -> None:
     done = run("verify", "-s", host.path)
     assert (done.returncode, done.stderr) == (4, "")
     assert "structure: " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["backup", "restore", "salvage"])
+def test_where_there_is_no_room_for_a_copy_the_copy_is_named(
+    synced: Host, tmp_path: Path, command: str
+) -> None:
+    """Not the store, whose disk may have room, nor the name that the copy had before it had any."""
+    target = tmp_path / "copy"
+    arguments = [target, "-s", synced.path] if command == "backup" else [synced.path, target]
+    limited = (
+        "import resource, sys; from eventstore.__main__ import main;"
+        " resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, 1 << 17)); sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", limited, command, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert done.stderr == (
+        f"eventstore: {target}: there is no room for it:"
+        " nothing was changed: make room and run it again\n"
+    )
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_while_the_command_is_loaded_is_one_line(tmp_path: Path) -> None:
+    """It takes some tenths of a second to load; nobody wants to read through its imports."""
+    tmp_path.joinpath("click.py").write_text("raise KeyboardInterrupt")
+    done = run("info", PYTHONPATH=os.pathsep.join((str(tmp_path), PACKAGE)))
+    assert done.returncode == 130
+    assert done.stderr == "eventstore: interrupted; nothing was done yet\n"
 
 
 def test_a_reader_that_goes_away_ends_the_command_in_silence(synced: Host) -> None:

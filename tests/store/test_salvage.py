@@ -19,6 +19,7 @@ from eventstore import (
     check_store,
     digest,
     lmdb_pages,
+    restore,
     salvage,
 )
 from eventstore.lmdb_env import DATABASES
@@ -157,12 +158,17 @@ def test_a_lost_record_is_found_again_in_a_page_that_nothing_leads_to(
 def test_a_lost_config_leaves_the_log_whole_and_is_named_for_ever(
     path: Path, tmp_path: Path
 ) -> None:
-    """`get` and `verify` of the new store name it; creating it again brings it back."""
+    """`get` and `verify` name it, also of a restored backup; creating it again brings it back."""
     damage(path, "configs", lambda txn: txn.put(digest.require(A), b"\0other"))
     zero_free_pages(path)
     report = salvage(path, tmp_path / "new")
     assert (report.position, [loss.image_id for loss in report.lost]) == (10, [A])
-    assert [problem.image_id for problem in check_store(tmp_path / "new")] == [A]
+    problems = list(check_store(tmp_path / "new"))
+    assert [(problem.kind, problem.image_id) for problem in problems] == [("lost", A)]
+    with ImageStore.open(tmp_path / "new") as store:
+        store.backup(tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "restored")
+    assert list(check_store(tmp_path / "restored")) == problems
     with ImageStore.open(tmp_path / "new") as store:
         with pytest.raises(CorruptionError, match="was lost"):
             store.get(A)
@@ -202,7 +208,7 @@ def test_pages_that_lead_to_records_may_be_gone(path: Path, tmp_path: Path, what
         ImageStore.open(path)
     report = salvage(path, tmp_path / "new")
     assert raws(tmp_path / "new") == before[: report.position]
-    assert {p.kind for p in check_store(tmp_path / "new")} <= {"config"}
+    assert {p.kind for p in check_store(tmp_path / "new")} <= {"lost"}
     assert report.position + report.records_beside >= 250
     if what in ("branch", "both metas"):
         assert report.position == 310

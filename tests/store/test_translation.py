@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from eventstore import EventStoreError, ImageStore, configs, log
-from eventstore.lmdb_transaction import Transaction
+from eventstore.lmdb_transaction import Transaction, ours
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
+def test_a_path_is_named_once(tmp_path: Path, code: int) -> None:
+    """LMDB names it too, where it opens files."""
+    said = os.strerror(code)
+    error = ours(tmp_path, lmdb.Error(f"{tmp_path}: {said}"))
+    assert str(error) == f"{tmp_path}: {said}"
 
 
 @pytest.mark.parametrize(
