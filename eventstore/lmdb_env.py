@@ -1,7 +1,7 @@
 """Own the LMDB environment: open, read, write, grow, copy, and translate its errors.
 
-With `lmdb_transaction` the only module that imports `lmdb`. One environment is one directory (mode
-0700, files 0600), in LMDB's 0.9 format. Its databases and their keys::
+With `lmdb_transaction` and `lmdb_structure` the only module that imports `lmdb`. One environment is
+one directory (mode 0700, files 0600), in LMDB's 0.9 format. Its databases and their keys::
 
     meta        name (text)                         format, store_id, …: see meta
     log         position, 8 bytes big-endian        record, see codec
@@ -40,7 +40,6 @@ from typing import Any, TypeVar
 from weakref import WeakSet, ref
 
 import lmdb
-import lmdb.verify
 
 from eventstore import lmdb_pages, store_files
 from eventstore.errors import (
@@ -52,7 +51,6 @@ from eventstore.errors import (
     StoreReadOnlyError,
     StoreUsageError,
     UnknownFormatError,
-    refused,
 )
 from eventstore.lmdb_transaction import READERS_MAX, MapFullError, Transaction, ours
 from eventstore.reader_slots import ReaderWatch
@@ -591,18 +589,3 @@ class WriteSession:
         if os.getpid() != self._environment._pid:
             _inherited.append(self._txn)
             self._environment._check_usable()
-
-
-def structure_faults(path: Path) -> list[str]:
-    """Return what LMDB's offline check, which maps nothing, finds wrong with a store at rest.
-
-    Raises:
-        StoreIOError: the operating system refuses.
-    """
-    untyped: Any = lmdb.verify
-    try:
-        return [str(fault) for fault in untyped.verify(str(path / store_files.DATA))]
-    except OSError as error:
-        raise refused(str(path), error) from error
-    except Exception as error:  # whatever a hostile file makes it stumble over
-        return [f"the check of the file's structure ended early: {error}"]

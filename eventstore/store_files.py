@@ -312,7 +312,9 @@ class Names:
             StoreIOError: a file was removed, moved or replaced since it was opened.
         """
         for path, opened in self._opened:
-            if _identity(path) != opened:
+            with _translated(Path(path)):
+                lost = _identity(path) != opened
+            if lost:
                 raise StoreIOError(
                     path,
                     "it was removed, moved or replaced while it was open, so nothing is written:"
@@ -324,7 +326,7 @@ def _identity(path: str) -> tuple[int, int] | None:
     """Return what tells a file from all others, None if there is none of that name."""
     try:
         found = os.stat(path)
-    except OSError:
+    except FileNotFoundError:
         return None
     return (found.st_dev, found.st_ino)
 
@@ -350,8 +352,11 @@ def write_again(path: Path, offset: int, length: int) -> None:
         handle = os.open(path / DATA, os.O_RDWR | os.O_CLOEXEC)
         try:
             data = os.pread(handle, length, offset)
-            if len(data) != length or os.pwrite(handle, data, offset) != length:
-                raise OSError(errno.EIO, "a page could not be written again")
+            if len(data) != length:
+                raise OSError(errno.EIO, "a page could not be read to be written again")
+            written = 0
+            while written < length:  # what cuts a write short says why at the next
+                written += os.pwrite(handle, data[written:], offset + written)
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from eventstore import lmdb_pages, store_files
 from eventstore.errors import CorruptionError
-from eventstore.lmdb_env import DATABASES, MAIN, Environment, structure_faults
+from eventstore.lmdb_env import DATABASES, MAIN, Environment
 from eventstore.lmdb_pages import Meta, Node, PageFile
+from eventstore.lmdb_structure import structure_faults
 from eventstore.lmdb_transaction import Transaction
 
 _ATTEMPTS = 3

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from attacks.running import TOOLS
+from attacking import TOOLS
 from store.children import PACKAGE
 
 SECONDS_TO_END = 10  # before what does not end is killed, and leaves its files where they are
