@@ -111,7 +111,7 @@ def salvage(
         StoreUsageError: the destination lies in the source, or others write to the source.
         StoreFullError: there is no room for the new store.
         StoreIOError: the operating system refuses.
-        CorruptionError: the source's data file is empty, or no file.
+        CorruptionError: the source's data file is empty, or no file, or holds nothing of a store.
     """
     origin, target = store_files.located(source), store_files.located(destination)
     store_files.prepare(origin, create=False, damaged=True)
@@ -125,6 +125,8 @@ def _at_rest(origin: Path, folder: Path, target: Path, now: clock.Clock) -> Salv
         with PageFile(origin / store_files.DATA) as pages:
             before = pages.metas()
             found = _Found(pages)
+            if found.is_nothing():
+                raise CorruptionError(f"nothing in {origin} is of a store, so it was none of ours")
             report = _Writer(found, folder, target, now).write()
             if pages.metas() == before:
                 return report
@@ -211,8 +213,11 @@ class _Found:
             noted = log.noted_end(reading)
         except CorruptionError:
             return None
-        if noted is not None or bent or self._meta is None:
+        if bent or self._meta is None:
             return noted
+        if noted is not None:
+            # A version that notes no end may have appended since: what the log leads to is of it.
+            return max(noted, max(self.places, default=0))
         return max(self.places.keys() | self.damaged.keys(), default=0)
 
     def _is_incomplete(self) -> bool:
@@ -244,6 +249,10 @@ class _Found:
             return
         found = self.strays.setdefault(position, {})
         found[value] = found.get(value, False) or in_use
+
+    def is_nothing(self) -> bool:
+        """Tell whether nothing here is of a store, not even its name."""
+        return not (self.identity or self.places or self.strays or self.configs)
 
     def record(self, position: int) -> Record | None:
         """Return the record at a position that the trees lead to, None if there is none."""

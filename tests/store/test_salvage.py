@@ -15,10 +15,13 @@ from eventstore import (
     CorruptionError,
     ImageNotFoundError,
     ImageStore,
+    LastUpdatedSet,
     StoreUsageError,
     check_store,
+    codec,
     digest,
     lmdb_pages,
+    log,
     restore,
     salvage,
 )
@@ -243,18 +246,41 @@ def test_nothing_is_overwritten_and_nothing_is_left_where_it_fails(
     assert sorted(found.name for found in tmp_path.iterdir()) == ["store", "taken"]
 
 
-def test_a_file_that_is_no_store_gives_an_empty_store_and_says_that_nothing_was_found(
-    tmp_path: Path,
-) -> None:
-    """Whatever the bytes are."""
+def test_a_file_that_holds_nothing_of_a_store_is_refused(tmp_path: Path) -> None:
+    """Whatever the bytes are; an empty store in their place would look like a success."""
     for name, content in (("noise", os.urandom(20_000)), ("short", b"x"), ("zeros", bytes(40_960))):
         folder = tmp_path / name
         folder.mkdir()
         folder.joinpath("data.mdb").write_bytes(content)
-        report = salvage(folder, tmp_path / f"new {name}")
-        assert (report.position, report.end) == (0, None)
-        assert report.lost
+        with pytest.raises(CorruptionError):
+            salvage(folder, tmp_path / f"new {name}")
+        assert not tmp_path.joinpath(f"new {name}").exists()
         assert list(check_store(folder))
+
+
+def test_what_a_version_appended_that_notes_no_end_is_of_the_log(
+    path: Path, tmp_path: Path
+) -> None:
+    """The log leads to it, it checks, and nothing of it is left out in silence."""
+    with ImageStore.open(path) as store:
+        end = store.position
+        record = codec.encode(
+            end + 1,
+            time_ns=2 * 10**18,
+            actor="older",
+            reason="",
+            batch=end + 1,
+            previous=store.view().state(digest.require(B)).last,
+            event=LastUpdatedSet(digest.require(B), 7),
+        )
+        store._environment.write(lambda txn: log.append(txn, record))
+    with pytest.raises(CorruptionError):
+        ImageStore.open(path)
+    report = salvage(path, tmp_path / "new")
+    assert (report.position, report.lost) == (end + 1, ())
+    with ImageStore.open(tmp_path / "new") as store:
+        assert [found.raw for found in store.records(after=end)] == [record.raw]
+        assert list(store.verify()) == []
 
 
 def test_a_record_that_two_pages_tell_differently_is_not_guessed(
