@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import NamedTuple
 from eventstore import ImageStore, restore
 from eventstore.backup import UNFINISHED_PREFIX
 from evidence import NOBODY, Evidence, Outcome, fingerprint, in_child, mounted
+from hostile_plants import make_socket
 from workload import config, view_digest
 
 TAKEN, USAGE, REFUSED = "DestinationExistsError", "StoreUsageError", "StoreIOError"
@@ -91,8 +91,7 @@ def _taken(folder: Path, source: Path) -> Iterator[Trial]:
     folder.joinpath("link to a file").symlink_to("file")
     folder.joinpath("link to the store").symlink_to(source)
     os.mkfifo(folder / "pipe")
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(os.path.relpath(folder / "socket"))
+    make_socket(folder / "socket")
     for name in sorted(os.listdir(folder)):
         yield Trial(name, name, TAKEN)
     yield Trial("an empty folder with a slash", "empty/", TAKEN)

@@ -411,7 +411,7 @@ def report(results: Sequence[Result], found: Path) -> None:
             print(f"  {text}")
     problems = found / "problems.jsonl"
     if not problems.exists():
-        if not any(found.iterdir()):
+        if found.is_dir() and not any(found.iterdir()):
             found.rmdir()
         return
     shown: dict[str, str] = {}

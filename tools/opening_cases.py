@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import socket
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import lmdb
 from eventstore import ImageStore
 from eventstore.cli.main import run
 from evidence import Evidence, Outcome, fingerprint, in_child
+from hostile_plants import make_socket
 from workload import config
 
 FORMAT, DAMAGE, USAGE = "UnknownFormatError", "CorruptionError", "StoreUsageError"
@@ -104,17 +104,6 @@ def cut(path: Path, size: int) -> None:
     """Make a store whose data file is cut."""
     make(path)
     os.truncate(path / "data.mdb", size)
-
-
-def bind_socket(path: Path) -> None:
-    """Make a socket; its name must be short."""
-    previous = Path.cwd()
-    os.chdir(path.parent)
-    try:
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(path.name)
-    finally:
-        os.chdir(previous)
 
 
 def sqlite(path: Path) -> None:
@@ -212,7 +201,7 @@ def contents() -> Iterator[Case]:
     strange: tuple[tuple[str, Callable[[Path], object]], ...] = (
         ("a folder", Path.mkdir),
         ("a pipe", os.mkfifo),
-        ("a socket", bind_socket),
+        ("a socket", make_socket),
         ("a link to a device", lambda path: path.symlink_to("/dev/zero")),
         ("a link to a folder", lambda path: path.symlink_to("/")),
     )

@@ -18,12 +18,14 @@ import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +110,21 @@ def run_once(found: Attack, seed: int, seconds: float, keep: Path) -> None:
         keep: the folder for the output of runs that find something.
     """
     command = found.command(seed)
+    folder = tempfile.mkdtemp(prefix="soak-")
+    try:
+        _run(found, command, seed, seconds, keep, {**os.environ, "TMPDIR": folder})
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # what an attack that was ended left there
+
+
+def _run(
+    found: Attack,
+    command: Sequence[str],
+    seed: int,
+    seconds: float,
+    keep: Path,
+    environment: Mapping[str, str],
+) -> None:
     print(f"{time.strftime('%H:%M:%S')} {found.name} --seed {seed}", end=" ", flush=True)
     with subprocess.Popen(
         command,
@@ -116,6 +133,7 @@ def run_once(found: Attack, seed: int, seconds: float, keep: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        env=environment,
         start_new_session=True,  # so that what the attack has started ends with it
     ) as process:
         try:

@@ -45,10 +45,10 @@ def test_strangers_and_other_file_systems_have_their_stated_behaviour() -> None:
         ("no-look", "cases"),
         ("no-loss-check", "losses"),
         ("no-registry", "twice"),
-        ("no-whole-first", "makers"),
+        ("no-whole-first", "kills"),
         ("take-over-foreign", "cases"),
     ],
 )
 def test_a_weakened_open_is_caught(weakening: str, part: str) -> None:
     """The attack would notice."""
-    assert caught("opening.py", "--weaken", weakening, "--only", part) == 1
+    assert caught("opening.py", "--weaken", weakening, "--only", part, "--budget", 60) == 1

@@ -37,7 +37,8 @@ def start(path: Path, name: str, count: int, *more: str) -> subprocess.Popen[str
 def finish(process: subprocess.Popen[str]) -> list[list[int]]:
     """Wait for a writer, and return the numbers of each line that it printed."""
     assert process.stdout is not None
-    out = process.stdout.read()  # `communicate` would lose what `readline` has read ahead
+    with process.stdout:
+        out = process.stdout.read()  # `communicate` would lose what `readline` has read ahead
     process.wait(timeout=120)
     return [[int(word) for word in line.split()] for line in out.splitlines()]
 
