@@ -1,10 +1,11 @@
 """Look at the past: any position of a long log, cold, and then its neighbours.
 
 Cold is the first look into the past of a store that has just been opened, at positions drawn at
-random once for all takes; each position's figure is the median of the takes, and the row shows the
-worst position. With each look goes a first question to the view, so that no cost is hidden behind a
-lazy one. A slider moves step by step from there; its figure is the worst step. Files are in the
-page cache. Floor: msgspec's decode of the rows of the view at that position.
+random once for all takes, and at the one that is farthest behind a snapshot; each position's figure
+is the median of the takes, and the row shows the worst position. With each look goes a first
+question to the view, so that no cost is hidden behind a lazy one. A slider moves step by step from
+there; its figure is the worst step. Files are in the page cache. Floor: msgspec's decode of the
+rows of the view at that position.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ def cold(path: Path, position: int) -> Took:
         return look(store, position)
 
 
+def farthest(path: Path) -> int:
+    """Return the position that is farthest behind a snapshot."""
+    with ImageStore.open(path, read_only=True) as store:
+        known = [0, *(found.position for found in store.snapshots())]
+        ends = [*(position - 1 for position in known[1:]), store.position - 1]
+    return max(zip(known, ends, strict=True), key=lambda pair: pair[1] - pair[0])[1]
+
+
 def slide(store: ImageStore, start: int, step: int, takes: int) -> list[float]:
     """Move a slider; return, for each step, the median of the takes."""
     seconds: list[list[float]] = [[] for _ in range(STEPS)]
@@ -58,7 +67,8 @@ def slide(store: ImageStore, start: int, step: int, takes: int) -> list[float]:
 def cold_rows(settings: Settings, path: Path, records: int, looks: int) -> tuple[Row, Row]:
     """Return the worst and the median of cold looks at random positions."""
     choose = random.Random(records)
-    positions = sorted(choose.sample(range(records // 100 + 1, records), looks))
+    positions = choose.sample(range(records // 100 + 1, records), looks - 1)
+    positions.append(farthest(path))
     found: list[tuple[list[float], list[float]]] = []
     for position in positions:
         with ImageStore.open(path, read_only=True) as store:
@@ -116,11 +126,11 @@ def measure(settings: Settings) -> Result:
     floor: list[float] = []
     for records in lengths:
         path = histories.log_of(settings, records)
-        worst, typical = cold_rows(settings, path, records, settings.pick(5, 10))
+        worst, typical = cold_rows(settings, path, records, 3 if records > STATED else 5)
         result.rows += [worst, typical]
-        worsts.append(worst.value)
-        typicals.append(typical.value)
-        floor.append(typical.beside_value or 0.0)
+        worsts.append(worst.value / 1e3)
+        typicals.append(typical.value / 1e3)
+        floor.append((typical.beside_value or 0.0) / 1e3)
         if records == stated:
             result.rows += warm_rows(settings, path, records)
     result.series["past"] = {

@@ -49,7 +49,7 @@ def draw(
     from matplotlib import pyplot as plt
     from matplotlib.ticker import FuncFormatter
 
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 3.9), layout="constrained")
     for name, seconds in points.items():
         if name != along:
             style = {"markersize": 4.5, "linewidth": 1.5} | STYLES[name]
@@ -65,7 +65,7 @@ def draw(
     axes.minorticks_off()
     axes.tick_params(colors=INK)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=INK, fontsize=9)
     figure.savefig(destination, facecolor="white", metadata={"Date": None})
     plt.close(figure)
 

@@ -49,7 +49,8 @@ def run(subject: str, settings: Settings) -> Result | None:
     start = time.perf_counter()
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     spent = time.perf_counter() - start
-    print(f"{subject}: {spent:.1f} s, exit code {done.returncode}", file=sys.stderr)
+    said = f"{subject}: {spent:.1f} s, exit code {done.returncode}"
+    print(said, file=sys.stderr, flush=True)
     return runner.result_from_json(json.loads(done.stdout)) if done.returncode == 0 else None
 
 
@@ -97,7 +98,7 @@ def main() -> int:
     else:
         print(head)
         print(runner.table(results))
-        print("\n".join(f"store {note}" for note in stores))
+        print("".join(f"store {note}\n" for note in stores), end="")
         print("".join(f"FAILED: {subject}\n" for subject in failed) + summary(results))
     return 1 if failed else 0
 
