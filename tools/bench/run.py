@@ -1,6 +1,7 @@
 """Run the subjects, each in a process of its own, and print one table with a row per bound.
 
     tools/bench/run.py [SUBJECT …] [--scale small|full] [--takes 5] [--cache DIR] [--json]
+    tools/bench/run.py --show FIGURES.json …
 
 At small scale everything takes about two minutes, and most bounds are measured at smaller sizes
 than they are stated for; full makes stores of a million images and logs of five million records,
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,32 @@ def summary(results: list[Result]) -> str:
     )
 
 
+def run_all(subjects: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """Run subjects and return everything they found as JSON values."""
+    start = time.perf_counter()
+    machine = runner.machine()
+    results = {subject: run(subject, settings) for subject in subjects}
+    seconds = time.perf_counter() - start
+    return {
+        "machine": f"{machine}; scale {settings.scale}, {settings.takes} takes, {seconds:.0f} s",
+        "stores": histories.made(settings),
+        "failed": [subject for subject, result in results.items() if result is None],
+        "results": [result.as_json() for result in results.values() if result is not None],
+    }
+
+
+def print_all(runs: Sequence[dict[str, Any]]) -> None:
+    """Print what one or more runs found as one table."""
+    results = [runner.result_from_json(result) for found in runs for result in found["results"]]
+    print("\n".join(dict.fromkeys(found["machine"] for found in runs)))
+    print(runner.table(results))
+    for note in dict.fromkeys(note for found in runs for note in found["stores"]):
+        print(f"store {note}")
+    for found in runs:
+        print("".join(f"FAILED: {subject}\n" for subject in found["failed"]), end="")
+    print(summary(results))
+
+
 def main() -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(
@@ -73,34 +101,29 @@ def main() -> int:
     )
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=", ".join(SUBJECTS))
     runner.arguments(parser)
+    parser.add_argument(
+        "--show",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="run nothing: print the table of what runs with --json have printed",
+    )
     options = parser.parse_args()
     unknown = [subject for subject in options.subjects if subject not in SUBJECTS]
     if unknown:
         parser.error(f"no such subject: {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
-    results: list[Result] = []
-    failed: list[str] = []
-    start = time.perf_counter()
-    machine = runner.machine()
+    if options.show:
+        print_all([json.loads(path.read_text()) for path in options.show])
+        return 0
     with tempfile.TemporaryDirectory(prefix="eventstore-bench-") as folder:
-        settings = Settings(options.scale, options.takes, Path(options.cache or folder))
+        settings = Settings(options.scale, max(options.takes, 1), Path(options.cache or folder))
         settings.cache.mkdir(parents=True, exist_ok=True)
-        for subject in options.subjects or SUBJECTS:
-            result = run(subject, settings)
-            failed += [subject] if result is None else []
-            results += [] if result is None else [result]
-        stores = histories.made(settings)
-    seconds = time.perf_counter() - start
-    head = f"{machine}; scale {options.scale}, {options.takes} takes, {seconds:.0f} s"
+        found = run_all(options.subjects or SUBJECTS, settings)
     if options.json:
-        found: dict[str, Any] = {"machine": head, "stores": stores, "failed": failed}
-        found["results"] = [result.as_json() for result in results]
         print(json.dumps(found, indent=1))
     else:
-        print(head)
-        print(runner.table(results))
-        print("".join(f"store {note}\n" for note in stores), end="")
-        print("".join(f"FAILED: {subject}\n" for subject in failed) + summary(results))
-    return 1 if failed else 0
+        print_all([found])
+    return 1 if found["failed"] else 0
 
 
 if __name__ == "__main__":

@@ -58,7 +58,6 @@ def measure(settings: Settings) -> Result:
             seconds["library"],
             count=each,
             beside=nothing,
-            bound=Bound("<", 60),
         ),
     ]
     if "help" in seconds:
