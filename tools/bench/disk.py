@@ -74,9 +74,10 @@ def configs_of(path: Path) -> list[bytes]:
         return [image.raw_json for image in store.map().values()]
 
 
-def config_row(what: str, pages: Pages, configs: list[bytes], *, bound: bool) -> Row:
-    """Return what the configs take beside their bytes."""
-    own = sum(map(len, configs)) / len(configs)
+def config_row(what: str, path: Path, own_bytes: int, *, bound: bool) -> Row:
+    """Return what the configs of a store take beside their own bytes."""
+    pages = Pages(path)
+    own = own_bytes / pages.entries["configs"]
     each = pages.bytes["configs"] / pages.entries["configs"]
     limit = Bound("≤", CONFIGS_RATIO, of_ratio=True) if bound else None
     return Row(f"a config, {what}", each, "B", "its own bytes", own, each / own, limit)
@@ -121,11 +122,11 @@ def measure(settings: Settings) -> Result:
         (synced,) = Path(folder).iterdir()
         configs = configs_of(synced)
         what = f"{len(configs):,} from a Docker database"
-        result.rows.append(config_row(what, Pages(synced), configs, bound=True))
+        result.rows.append(config_row(what, synced, sum(map(len, configs)), bound=True))
         result.rows += compressed_rows(configs)
-    small = histories.store_of(settings, settings.pick(10_000, 100_000))
-    # Configs of deleted images are kept: an average of those that are left stands for all.
-    result.rows.append(config_row("300 to 1,500 B", Pages(small), configs_of(small), bound=False))
+    # The configs of deleted images are kept.
+    own_bytes = sum(map(len, map(histories.small_config, range(images + images // 9))))
+    result.rows.append(config_row("300 to 1,500 B", path, own_bytes, bound=False))
     return result
 
 

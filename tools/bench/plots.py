@@ -9,6 +9,7 @@ the past against the length of the log; ours and the floor, both axes logarithmi
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 from collections.abc import Mapping
@@ -90,6 +91,9 @@ def main() -> int:
     parser.add_argument("figures", type=Path, help="what `run.py --json` printed")
     parser.add_argument("--into", type=Path, default=Path(__file__).with_name("plots"))
     options = parser.parse_args()
+    if importlib.util.find_spec("matplotlib") is None:
+        print("nothing is drawn: 'matplotlib' is missing (pip install 'image-eventstore[bench]')")
+        return 1
     found = json.loads(options.figures.read_text())
     series: dict[str, Any] = {}
     for result in found["results"]:
