@@ -34,7 +34,7 @@ TOOLS = Path(__file__).resolve().parent
 SECONDS_MAX = 3_600
 SECONDS_TO_END = 10
 NOTHING_TRIED = 2
-_COUNT = re.compile(r"(\d+) ([a-z][a-z -]*[a-z])")
+_COUNT = re.compile(r"(\d+)(?: of \d+)? (?!of \d)([a-z][a-z -]*[a-z])")  # the first of "3 of 9"
 
 
 @dataclass
