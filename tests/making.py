@@ -1,9 +1,12 @@
-"""Make small, valid image configs."""
+"""Make small, valid image configs, and stores of which no earlier commit is left."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
+
+from eventstore.lmdb_pages import PageFile
 
 
 def config(name: str, *, layers: int = 0, os: str = "linux") -> bytes:
@@ -32,3 +35,15 @@ def config(name: str, *, layers: int = 0, os: str = "linux") -> bytes:
 def id_of(raw: bytes) -> str:
     """Return the id that an image config has."""
     return "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+def zero_free_pages(path: Path) -> None:
+    """Let no copy of an earlier commit be left."""
+    with PageFile(path / "data.mdb") as pages:
+        newest = max(pages.metas(), key=lambda meta: meta.commit)
+        _, free = pages.free_pages(newest, [])
+        size = pages.page_size
+    with open(path / "data.mdb", "r+b") as file:
+        for number in free:
+            file.seek(number * size)
+            file.write(bytes(size))

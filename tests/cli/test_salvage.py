@@ -11,6 +11,7 @@ import pytest
 from cli_types import Command, Host
 from eventstore import ImageStore
 from eventstore.lmdb_pages import PageFile
+from making import zero_free_pages
 
 
 def lose_record(path: Path, position: int) -> None:
@@ -23,18 +24,6 @@ def lose_record(path: Path, position: int) -> None:
             raw[20] ^= 1
             txn.put(key, bytes(raw))
     zero_free_pages(path)
-
-
-def zero_free_pages(path: Path) -> None:
-    """Let no copy of an earlier commit be left."""
-    with PageFile(path / "data.mdb") as pages:
-        newest = max(pages.metas(), key=lambda meta: meta.commit)
-        _, free = pages.free_pages(newest, [])
-        size = pages.page_size
-    with open(path / "data.mdb", "r+b") as file:
-        for number in free:
-            file.seek(number * size)
-            file.write(bytes(size))
 
 
 def test_a_sound_store_is_salvaged_whole(command: Command, host: Host, tmp_path: Path) -> None:

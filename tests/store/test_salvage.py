@@ -27,7 +27,7 @@ from eventstore import (
 )
 from eventstore.lmdb_env import DATABASES
 from eventstore.lmdb_pages import PageFile
-from making import config, id_of
+from making import config, id_of, zero_free_pages
 
 A, B, C = (id_of(config(name)) for name in "abc")
 LARGE = config("large" * 3_000)
@@ -133,18 +133,6 @@ def test_records_behind_a_lost_one_are_kept_beside_and_named(path: Path, tmp_pat
     kept = tmp_path / "new" / "salvaged" / "configs" / digest.require(id_of(LARGE)).hex()
     assert kept.read_bytes() == LARGE
     assert report.configs_beside == 1
-
-
-def zero_free_pages(path: Path) -> None:
-    """Let no copy of an earlier commit be left."""
-    with PageFile(path / "data.mdb") as pages:
-        newest = max(pages.metas(), key=lambda meta: meta.commit)
-        _, free = pages.free_pages(newest, [])
-        size = pages.page_size
-    with open(path / "data.mdb", "r+b") as file:
-        for number in free:
-            file.seek(number * size)
-            file.write(bytes(size))
 
 
 def test_a_lost_record_is_found_again_in_a_page_that_nothing_leads_to(
