@@ -126,6 +126,18 @@ def decode(position: int, raw: bytes) -> Record:
     )
 
 
+def decode_event(position: int, raw: bytes) -> tuple[int, Event]:
+    """Return the time and the event of a record: what a fold needs of it, all of it checked.
+
+    Raises:
+        CorruptionError: as `decode`.
+        UnknownFormatError: as `decode`.
+    """
+    envelope = decode_envelope(position, raw)
+    time_ns, event = envelope.time_ns, envelope.event
+    return time_ns, event if type(event) is not LastUpdatedSetFirst else upcast(event, time_ns)
+
+
 def decode_envelope(position: int, raw: bytes) -> Envelope:
     """Return what is stored, checked, its event not yet upcast.
 

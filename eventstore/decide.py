@@ -10,7 +10,8 @@ from __future__ import annotations
 from eventstore import digest
 from eventstore.errors import ImageNotFoundError, InvalidParentError
 from eventstore.events import Created, Deleted, Event, LastUpdatedSet, MarkedBuilt, ParentSet
-from eventstore.view import ImageView, State
+from eventstore.columns import State
+from eventstore.view import ImageView
 
 
 def create(view: ImageView, image: bytes, chain: bytes | None, os: str) -> list[Event]:

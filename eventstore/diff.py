@@ -11,7 +11,8 @@ from datetime import datetime
 from msgspec import Struct
 
 from eventstore import clock, digest
-from eventstore.view import ImageView, State
+from eventstore.columns import State
+from eventstore.view import ImageView
 
 
 class ImageChange(Struct, frozen=True):

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from eventstore import digest
 from eventstore.errors import AmbiguousDigestError, ImageNotFoundError
 
 PIECE_LENGTH = 1024
 CANDIDATES_MAX = 16
-_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 class DigestSet:
@@ -86,28 +86,26 @@ class DigestSet:
             AmbiguousDigestError: more than one does; it names the first of them.
         """
         found = bounds(term)
-        return the_one(term, [] if found is None else self.between(*found))
+        return the_one(term, [] if found is None else first_of(self.between(*found)))
 
     def _locate(self, value: bytes) -> tuple[int, int]:
         """Return the piece, and the place in it, where `value` is or belongs."""
         index = max(bisect_right(self._firsts, value) - 1, 0)
         return index, bisect_left(self._pieces[index], value) if self._pieces else 0
 
-    def between(self, low: bytes, high: bytes) -> list[bytes]:
-        """Return the first digests from `low` through `high`, at most `CANDIDATES_MAX`."""
-        found: list[bytes] = []
+    def between(self, low: bytes, high: bytes) -> Iterator[bytes]:
+        """Iterate over the digests from `low` through `high`, sorted."""
         if not self._pieces:
-            return found
+            return
         index, offset = self._locate(low)
         while index < len(self._pieces):
             piece = self._pieces[index]
             while offset < len(piece):
-                if piece[offset] > high or len(found) == CANDIDATES_MAX:
-                    return found
-                found.append(piece[offset])
+                if piece[offset] > high:
+                    return
+                yield piece[offset]
                 offset += 1
             index, offset = index + 1, 0
-        return found
 
 
 def bounds(term: str) -> tuple[bytes, bytes] | None:
@@ -117,9 +115,19 @@ def bounds(term: str) -> tuple[bytes, bytes] | None:
     if term == digest.PREFIX:
         return None  # to Docker the prefix alone is neither a digest nor the start of one
     digits = term.removeprefix(digest.PREFIX)
-    if len(digits) > 64 or not _HEX_DIGITS.issuperset(digits):
+    least = digits.ljust(64, "0")
+    try:
+        low = bytes.fromhex(least)
+    except ValueError:
         return None
-    return bytes.fromhex(digits.ljust(64, "0")), bytes.fromhex(digits.ljust(64, "f"))
+    if low.hex() != least:
+        return None  # it takes capitals and spaces for digits as well
+    return low, bytes.fromhex(digits.ljust(64, "f"))
+
+
+def first_of(digests: Iterable[bytes]) -> list[bytes]:
+    """Return the first `CANDIDATES_MAX` digests: who has many candidates is told some."""
+    return list(islice(digests, CANDIDATES_MAX))
 
 
 def the_one(term: str, matches: list[bytes]) -> bytes:

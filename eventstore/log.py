@@ -118,24 +118,49 @@ def read_one(txn: Transaction, position: int) -> Record:
     return codec.decode(position, raw)
 
 
+def scan_raw(txn: Transaction, after: int, through: int) -> Iterator[tuple[int, bytes]]:
+    """Iterate over the positions in (after, through] and the bytes of their records, unchecked.
+
+    Raises:
+        CorruptionError: one is missing.
+    """
+    expected = after + 1
+    if expected > through:
+        return
+    for key, raw in txn.scan(_LOG, codec.position_key(expected)):
+        if key != codec.position_key(expected):
+            break
+        yield expected, raw
+        if expected == through:
+            return
+        expected += 1
+    raise CorruptionError(f"record {expected} is missing", position=expected)
+
+
 def scan(txn: Transaction, after: int, through: int) -> Iterator[Record]:
     """Iterate over the records in (after, through], forward, in an open transaction.
 
     Raises:
         CorruptionError: one is missing or damaged.
     """
-    expected = after + 1
-    if expected > through:
-        return
-    for key, raw in txn.scan(_LOG, codec.position_key(expected)):
-        position = int.from_bytes(key, "big")
-        if position != expected or len(key) != codec.KEY_SIZE:
-            break
+    for position, raw in scan_raw(txn, after, through):
         yield codec.decode(position, raw)
-        if position == through:
-            return
-        expected += 1
-    raise CorruptionError(f"record {expected} is missing", position=expected)
+
+
+def pages(
+    environment: Environment, after: int, through: int
+) -> Iterator[list[tuple[int, bytes]]]:
+    """Iterate over the records' bytes in (after, through], a list for each transaction.
+
+    Raises:
+        CorruptionError: one is missing.
+    """
+    while after < through:
+        end = min(through, after + PAGE_LENGTH)
+        with environment.read() as txn:
+            page = list(scan_raw(txn, after, end))
+        yield page
+        after = end
 
 
 def read(

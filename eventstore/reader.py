@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from itertools import islice, takewhile
@@ -35,6 +36,7 @@ from eventstore.backup import copy_environment
 from eventstore.batch import Batch
 from eventstore.errors import (
     CorruptionError,
+    EventStoreError,
     ImageNotFoundError,
     StoreClosedError,
     StoreUsageError,
@@ -73,6 +75,7 @@ class StoreReader:
         self._environment = environment
         self._lock = threading.RLock()
         self._appended = threading.Condition()
+        self._given: WeakSet[ImageView] = WeakSet()
         self._owner: int | None = None
         self._batch: Batch | None = None
         self._committing: dict[int, bytes] = {}
@@ -100,6 +103,9 @@ class StoreReader:
         """
         if self._owner == threading.get_ident():
             raise StoreUsageError("end the transaction of this thread before closing the store")
+        for view in list(self._given):
+            with suppress(EventStoreError):  # closed already, or broken: it answers what it can
+                view.load()
         self._environment.close()
         with self._appended:
             self._appended.notify_all()
@@ -308,9 +314,11 @@ class StoreReader:
             at = min(self._position_at(time), last) if time is not None else position
             if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at <= last:
                 raise StoreUsageError(f"there is no position {at!r}: the log ends at {last}")
-            if at == last:
-                return self._live.freeze()
-        return replay.view_at(self._environment, at, self._read_config)
+            view = self._live.freeze() if at == last else None
+        if view is None:
+            view = replay.view_at(self._environment, at, self._read_config)
+        self._given.add(view)
+        return view
 
     def position_at(self, time: datetime | int) -> int:
         """Return the position of the last record at or before a time, 0 if there is none.

@@ -1,14 +1,25 @@
 """Rebuild the view at a position: the best snapshot at or before it, and the records after that.
 
-Used by open and by as-of alike. Reads one snapshot and, by the policy in `snapshots`, at most
-``2 * snapshots.interval(images)`` records.
+Used by open and by as-of alike. Takes the header of one snapshot, of its chunks those that are
+needed, when they are needed, and, by the policy in `snapshots`, at most
+``2 * snapshots.interval(images)`` records. A chunk that turns out to be damaged or gone, even long
+after, is made good from further back: what a view says does not depend on the caches.
 """
 
 from __future__ import annotations
 
-from eventstore import log, snapshots
+from collections.abc import Iterator
+from functools import partial
+
+from eventstore import codec, log, snapshots
+from eventstore.columns import Columns, State
+from eventstore.errors import CorruptionError
+from eventstore.events import Created
 from eventstore.lmdb_env import Environment
-from eventstore.view import ImageView, ReadConfig, fold
+from eventstore.snapshots import Header
+from eventstore.states import States
+from eventstore.table import Table
+from eventstore.view import ImageView, ReadConfig
 
 
 def view_at(
@@ -19,15 +30,67 @@ def view_at(
     Raises:
         CorruptionError: a record on the way is damaged.
     """
-    found = snapshots.newest(environment, position)
-    if found is None:
-        view = ImageView(read_config=read_config)
-    else:
-        header, states = found
-        view = ImageView(
+    return fold_log(_snapshot_view(environment, position, read_config), environment, position)
+
+
+def _snapshot_view(
+    environment: Environment, through: int, read_config: ReadConfig | None = None
+) -> ImageView:
+    """Return the view of the newest snapshot at or before a position, else the empty one."""
+    for header in snapshots.newest(environment, through):
+        try:
+            states = _states(environment, header)
+        except CorruptionError as error:
+            snapshots.warn(environment, error)
+            continue
+        return ImageView(
             states, position=header.position, time_ns=header.time_ns, read_config=read_config
         )
-    return fold(view, log.read(environment, view.position, position))
+    return ImageView(read_config=read_config)
+
+
+def _states(environment: Environment, header: Header) -> States:
+    if header.firsts is None:  # of the first version, which was read as a whole
+        with environment.read() as txn:
+            return States(changes=snapshots.load(txn, header))
+    return States(table_of(environment, header))
+
+
+def table_of(environment: Environment, header: Header) -> Table:
+    """Return the table of a snapshot whose header checks; nothing of it is read yet."""
+
+    def read_chunk(number: int) -> Columns:
+        with environment.read() as txn:
+            return snapshots.read_columns(txn, header, number)
+
+    return Table(
+        header.images,
+        header.firsts or (),
+        read_chunk,
+        partial(_digest_at, environment),
+        partial(_otherwise, environment, header),
+    )
+
+
+def _digest_at(environment: Environment, position: int) -> bytes:
+    with environment.read() as txn:
+        event = log.read_one(txn, position).event
+    if not isinstance(event, Created):
+        raise CorruptionError(f"record {position} is no Created", position=position)
+    return event.digest
+
+
+def _otherwise(
+    environment: Environment, header: Header, error: CorruptionError
+) -> Iterator[tuple[bytes, State]]:
+    """Return the rows of a snapshot that cannot be read: another writer's, or from further back."""
+    through = header.position
+    with environment.read() as txn:
+        there = snapshots.is_there(txn, header)
+    if there:
+        snapshots.warn(environment, error)
+        through -= 1
+    return fold_log(_snapshot_view(environment, through), environment, header.position).rows()
 
 
 def from_nothing(environment: Environment, position: int) -> ImageView:
@@ -36,7 +99,20 @@ def from_nothing(environment: Environment, position: int) -> ImageView:
     Raises:
         CorruptionError: a record is damaged.
     """
-    return fold(ImageView(), log.read(environment, 0, position))
+    return fold_log(ImageView(), environment, position)
+
+
+def fold_log(view: ImageView, environment: Environment, position: int) -> ImageView:
+    """Move a view over the records up to a position, and return it.
+
+    Raises:
+        CorruptionError: one is missing or damaged, or says what cannot have happened.
+    """
+    apply, decode = view.apply_event, codec.decode_event
+    for page in log.pages(environment, view.position, position):
+        for at, raw in page:
+            apply(at, *decode(at, raw))
+    return view
 
 
 def fill_snapshots(environment: Environment, after: int, before: int) -> None:
@@ -52,5 +128,5 @@ def fill_snapshots(environment: Environment, after: int, before: int) -> None:
         target = view.position + snapshots.interval(len(view))
         if target >= before:
             return
-        fold(view, log.read(environment, view.position, target))
+        fold_log(view, environment, target)
         snapshots.put(environment, view)

@@ -1,14 +1,17 @@
 """Store views, so that a replay need not start from nothing.
 
 A snapshot is a cache that must prove itself. It lies in chunks, so that no value needs many pages
-in a row::
+in a row, and one that is used is read chunk by chunk when needed::
 
     (position, 0)         header: [position, time_ns, images, [SHA-256 of each chunk], SHA-256 of
-                          the msgpack array of the four fields before]
-    (position, 1 … n)     msgpack map digest -> state, up to 1,024 images each, sorted by digest
+                          the msgpack array of the other fields, [first digest of each chunk], n]
+    (position, n …)       chunks of 1,024 to 2,048 images each, sorted by digest; see `columns`
 
-The header is written last: without it the chunks are nothing. Whatever does not check is ignored
-with a warning, and the replay goes back further. Deleting all snapshots changes nothing but time.
+The header is written last: without it the chunks are nothing. Chunks are numbered from an `n` of
+chance, so that two processes which store the same view do not write over each other. Whatever does
+not check is ignored with a warning, and the replay goes back further. Deleting all snapshots
+changes nothing but time. Those of the first version, whose header ends with the digest and whose
+chunks are msgpack maps, digest to state, numbered from 1, are read as well.
 
 The policy: one is taken when the records after the newest reach
 ``interval(images) = max(INTERVAL_MIN, images // INTERVAL_SHARE)``, so writing them costs a bounded
@@ -21,37 +24,50 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import msgspec
 from msgspec import Struct
 
-from eventstore import codec
+from eventstore import codec, columns
+from eventstore.columns import Columns, State
 from eventstore.digest import DIGEST_SIZE
 from eventstore.errors import CorruptionError
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
-from eventstore.view import ImageView, State
+from eventstore.view import ImageView
 
 INTERVAL_MIN = 4096
 INTERVAL_SHARE = 4
 CHUNK_LENGTH = 1024
+CHUNKS_A_WRITE = 4
 _DATABASE = "snapshots"
 _CHUNK_KEY_SIZE = 4
+_NUMBER_MAX = (1 << 32) - 1
 
 logger = logging.getLogger(__name__)
 
 
 class Header(Struct, frozen=True, array_like=True):
-    """What a snapshot says of itself."""
+    """What a snapshot says of itself; the last two are missing in those of the first version."""
 
     position: int
     time_ns: int
     images: int
     chunks: list[bytes]
     digest: bytes
+    firsts: list[bytes] | None = None
+    start: int = 1
+
+    def seal(self) -> bytes:
+        """Return the digest that the header must have."""
+        fields: tuple[object, ...] = (self.position, self.time_ns, self.images, self.chunks)
+        if self.firsts is not None:
+            fields = (*fields, self.firsts, self.start)
+        return hashlib.sha256(_encoder.encode(fields)).digest()
 
 
 class SnapshotInfo(Struct, frozen=True):
@@ -76,50 +92,67 @@ def _key(position: int, chunk: int) -> bytes:
     return codec.position_key(position) + chunk.to_bytes(_CHUNK_KEY_SIZE, "big")
 
 
-def _header_digest(position: int, time_ns: int, images: int, chunks: list[bytes]) -> bytes:
-    return hashlib.sha256(_encoder.encode((position, time_ns, images, chunks))).digest()
+def put(environment: Environment, view: ImageView) -> Header | None:
+    """Store a frozen view, a few chunks at a time, the header last.
 
-
-def put(environment: Environment, view: ImageView) -> None:
-    """Store a frozen view, chunk by chunk, each in a transaction of its own, the header last.
-
-    Writers of other threads and processes wait for one chunk at most. When this returns, the
+    Writers of other threads and processes wait for those few chunks at most. When this returns, the
     snapshot is on disk; when it is cut short, nothing counts.
 
     Args:
         environment: where to store it.
         view: a view that nobody moves.
 
+    Returns:
+        Its header, None if another process has pruned some of its chunks meanwhile.
+
     Raises:
         StoreFullError: there is no room for it.
     """
-    position = view.position
     digests: list[bytes] = []
-    rows = view.rows()
-    while chunk := dict(islice(rows, CHUNK_LENGTH)):
-        payload = _encoder.encode(chunk)
+    firsts: list[bytes] = []
+    start = 1 + secrets.randbelow(_NUMBER_MAX - len(view))
+    waiting: list[tuple[bytes, bytes]] = []
+    for found in view.columns(CHUNK_LENGTH):
+        payload = found.encode()
+        waiting.append((_key(view.position, start + len(digests)), payload))
         digests.append(hashlib.sha256(payload).digest())
-        key = _key(position, len(digests))
-        environment.write(partial(_put, key=key, payload=payload))
-    header = Header(
-        position,
-        view.time_ns,
-        len(view),
-        digests,
-        _header_digest(position, view.time_ns, len(view), digests),
-    )
-    environment.write(partial(_put_header, header=header))
+        firsts.append(found.digests[0])
+        if len(waiting) == CHUNKS_A_WRITE:
+            environment.write(partial(_put_chunks, chunks=waiting))
+            waiting = []
+    header = Header(view.position, view.time_ns, len(view), digests, b"", firsts, start)
+    header = msgspec.structs.replace(header, digest=header.seal())
+    return header if environment.write(partial(_put_last, chunks=waiting, header=header)) else None
 
 
-def _put_header(txn: Transaction, *, header: Header) -> None:
+def _put_chunks(txn: Transaction, *, chunks: list[tuple[bytes, bytes]]) -> None:
+    for key, payload in chunks:
+        txn.put(_DATABASE, key, payload)
+
+
+def _put_last(txn: Transaction, *, chunks: list[tuple[bytes, bytes]], header: Header) -> bool:
     """Let a snapshot count, unless another process has pruned some of its chunks meanwhile."""
-    numbers = range(1, len(header.chunks) + 1)
-    if all(txn.has(_DATABASE, _key(header.position, number)) for number in numbers):
-        _put(txn, key=_key(header.position, 0), payload=_encoder.encode(header))
+    _put_chunks(txn, chunks=chunks)
+    numbers = range(header.start, header.start + len(header.chunks))
+    if not all(txn.has(_DATABASE, _key(header.position, number)) for number in numbers):
+        return False
+    for key in _keys_of(txn, header.position):
+        number = int.from_bytes(key[codec.KEY_SIZE :], "big")
+        if number not in numbers and number:
+            txn.delete(_DATABASE, key)  # of one that this one takes the place of
+    txn.put(_DATABASE, _key(header.position, 0), _encoder.encode(header), replace=True)
+    return True
 
 
-def _put(txn: Transaction, *, key: bytes, payload: bytes) -> None:
-    txn.put(_DATABASE, key, payload, replace=True)
+def _keys_of(txn: Transaction, position: int) -> list[bytes]:
+    """Return the keys of all that lies under a position."""
+    prefix = codec.position_key(position)
+    found: list[bytes] = []
+    for key in txn.keys(_DATABASE, prefix):
+        if not key.startswith(prefix):
+            break
+        found.append(key)
+    return found
 
 
 def headers(txn: Transaction) -> Iterator[tuple[int, bytes]]:
@@ -153,10 +186,40 @@ def parse_header(position: int, raw: bytes) -> Header:
         header = _header_decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptionError(f"snapshot {position}: malformed header") from error
-    expected = _header_digest(header.position, header.time_ns, header.images, header.chunks)
-    if header.digest != expected or header.position != position:
+    if header.digest != header.seal() or header.position != position:
         raise CorruptionError(f"snapshot {position}: header does not check")
+    if header.firsts is not None and (
+        len(header.firsts) != len(header.chunks)
+        or any(len(first) != DIGEST_SIZE for first in header.firsts)
+        or not 0 < header.start <= _NUMBER_MAX - len(header.chunks)
+        or sorted(set(header.firsts)) != header.firsts
+    ):
+        raise CorruptionError(f"snapshot {position}: header is of no snapshot")
     return header
+
+
+def _chunk(txn: Transaction, header: Header, number: int) -> bytes:
+    """Return the bytes of a chunk by its number, from 0.
+
+    Raises:
+        CorruptionError: it is not what was written.
+    """
+    payload = txn.get(_DATABASE, _key(header.position, header.start + number))
+    if payload is None or hashlib.sha256(payload).digest() != header.chunks[number]:
+        raise CorruptionError(f"snapshot {header.position}: chunk {number + 1} does not check")
+    return payload
+
+
+def read_columns(txn: Transaction, header: Header, number: int) -> Columns:
+    """Return a chunk by its number, from 0.
+
+    Raises:
+        CorruptionError: it is not what was written.
+    """
+    found = columns.decode(_chunk(txn, header, number))
+    if header.firsts is None or found.digests[:1] != [header.firsts[number]]:
+        raise CorruptionError(f"snapshot {header.position}: chunk {number + 1} starts otherwise")
+    return found
 
 
 def load(txn: Transaction, header: Header) -> dict[bytes, State]:
@@ -165,15 +228,7 @@ def load(txn: Transaction, header: Header) -> dict[bytes, State]:
     Raises:
         CorruptionError: a chunk is not what was written.
     """
-    states: dict[bytes, State] = {}
-    for number, expected in enumerate(header.chunks, 1):
-        payload = txn.get(_DATABASE, _key(header.position, number))
-        if payload is None or hashlib.sha256(payload).digest() != expected:
-            raise CorruptionError(f"snapshot {header.position}: chunk {number} does not check")
-        try:
-            states.update(_rows_decoder.decode(payload))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise CorruptionError(f"snapshot {header.position}: malformed chunk") from error
+    states = _states_of(txn, header)
     if len(states) != header.images:
         raise CorruptionError(f"snapshot {header.position}: wrong number of images")
     digests = {len(image) for image in states}
@@ -183,21 +238,51 @@ def load(txn: Transaction, header: Header) -> dict[bytes, State]:
     return states
 
 
-def newest(environment: Environment, through: int) -> tuple[Header, dict[bytes, State]] | None:
-    """Return the newest sound snapshot at or before a position, None if there is none.
+def _states_of(txn: Transaction, header: Header) -> dict[bytes, State]:
+    numbers = range(len(header.chunks))
+    states: dict[bytes, State] = {}
+    if header.firsts is None:
+        for number in numbers:
+            try:
+                states.update(_rows_decoder.decode(_chunk(txn, header, number)))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise CorruptionError(f"snapshot {header.position}: malformed chunk") from error
+        return states
+    parts = [read_columns(txn, header, number) for number in numbers]
+    created = {at: image for part in parts for image, (at, *_) in part.rows()}
+    for part in parts:
+        for at, image in enumerate(part.digests):
+            parent = part.parent[at]
+            if parent and parent not in created:
+                raise CorruptionError(f"snapshot {header.position}: a parent is not there")
+            states[image] = part.state(at, created[parent] if parent else None)
+    if sorted(states) != list(states):
+        raise CorruptionError(f"snapshot {header.position}: not sorted")
+    return states
 
-    One that does not check is passed over with a warning.
+
+def newest(environment: Environment, through: int) -> Iterator[Header]:
+    """Iterate over the snapshots at or before a position whose headers check, newest first.
+
+    One whose header does not check is passed over with a warning.
     """
     with environment.read() as txn:
-        for position, raw in headers(txn):
-            if position > through:
-                continue
-            try:
-                header = parse_header(position, raw)
-                return header, load(txn, header)
-            except CorruptionError as error:
-                logger.warning("%s: ignoring a damaged snapshot: %s", environment.path, error)
-    return None
+        found = [(position, raw) for position, raw in headers(txn) if position <= through]
+    for position, raw in found:
+        try:
+            yield parse_header(position, raw)
+        except CorruptionError as error:
+            warn(environment, error)
+
+
+def is_there(txn: Transaction, header: Header) -> bool:
+    """Tell whether a snapshot is still there, and none in its place."""
+    return raw_header(txn, header.position) == _encoder.encode(header)
+
+
+def warn(environment: Environment, error: CorruptionError) -> None:
+    """Say that a damaged snapshot is ignored."""
+    logger.warning("%s: ignoring a damaged snapshot: %s", environment.path, error)
 
 
 def listed(environment: Environment) -> list[SnapshotInfo]:
@@ -208,7 +293,7 @@ def listed(environment: Environment) -> list[SnapshotInfo]:
             try:
                 header = parse_header(position, raw)
             except CorruptionError as error:
-                logger.warning("%s: ignoring a damaged snapshot: %s", environment.path, error)
+                warn(environment, error)
                 continue
             found.append(SnapshotInfo(position, header.time_ns, header.images))
     return found[::-1]
@@ -231,17 +316,10 @@ def superfluous(snapshots: list[SnapshotInfo]) -> list[int]:
 
 
 def drop(environment: Environment, position: int) -> None:
-    """Delete a snapshot: its header first, so that no half of it counts."""
+    """Delete a snapshot."""
 
     def work(txn: Transaction) -> None:
-        txn.delete(_DATABASE, _key(position, 0))
-        prefix = codec.position_key(position)
-        chunks: list[bytes] = []
-        for key, _ in txn.scan(_DATABASE, prefix):
-            if not key.startswith(prefix):
-                break
-            chunks.append(key)
-        for key in chunks:
+        for key in _keys_of(txn, position):
             txn.delete(_DATABASE, key)
 
     environment.write(work)

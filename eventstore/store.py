@@ -435,14 +435,25 @@ class ImageStore(StoreReader):
     # Upkeep.
 
     def take_snapshot(self) -> snapshots.SnapshotInfo:
-        """Store the present view, so that a replay can start from it."""
+        """Store the present view, so that a replay can start from it.
+
+        Other writers wait for a few chunks of it at a time, whatever the number of images.
+        """
         with self._lock:
             self._catch_up()
             view = self._live.freeze()
-        snapshots.put(self._environment, view)
-        snapshots.prune(self._environment)
+        self._store_snapshot(view)
         self._snapshot_at = max(self._snapshot_at, view.position)
         return snapshots.SnapshotInfo(view.position, view.time_ns, len(view))
+
+    def _store_snapshot(self, view: ImageView) -> None:
+        """Store a view that was frozen, and let the live one lie over it from here on."""
+        header = snapshots.put(self._environment, view)
+        if header is not None:
+            table = replay.table_of(self._environment, header)
+            with self._lock:
+                self._live.lay_over(table, view)
+        snapshots.prune(self._environment)
 
     def _snapshot_by_policy(self) -> None:
         """Take a snapshot if one is due; whatever goes wrong, what was appended is on disk."""
@@ -468,8 +479,7 @@ class ImageStore(StoreReader):
             self._snapshot_at = view.position
         if gap > 2 * limit:
             replay.fill_snapshots(self._environment, start, view.position)
-        snapshots.put(self._environment, view)
-        snapshots.prune(self._environment)
+        self._store_snapshot(view)
 
     def _newest_snapshot(self) -> int:
         with self._environment.read() as txn:

@@ -5,27 +5,26 @@ the log. There is one `apply`: the live view, the replay at startup, as-of and `
 It has no opinions: no clock, no input or output, no judgement (that is `decide`); it refuses only
 what no sound log can hold.
 
-States are immutable and replaced, so a frozen view shares them with the live one. A deleted image
-orphans its children without any work: a parent counts only if its `created` is older than the
-record that made it the parent, which no image created again can satisfy. The indexes of children
-and of digests are built when first asked for and kept up to date from then on.
+A frozen view shares what does not change with the live one. A deleted image orphans its children
+without any work: a parent counts only if its `created` is older than the record that made it the
+parent, which no image created again can satisfy. The index of children is built when first asked
+for and kept up to date from then on.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 
 import msgspec
-from msgspec import Struct
 
-from eventstore import clock, digest
-from eventstore.digest_set import DigestSet
+from eventstore import clock, digest, digest_set
+from eventstore.columns import Columns, State
 from eventstore.errors import CorruptionError, ImageNotFoundError
 from eventstore.events import (
     Created,
-    Deleted,
     Event,
     LastUpdatedSet,
     MarkedBuilt,
@@ -33,29 +32,11 @@ from eventstore.events import (
     Record,
 )
 from eventstore.image import Image
+from eventstore.states import States
+from eventstore.table import Table
 
 ReadConfig = Callable[[bytes], bytes]
 """Returns the checked bytes of the config under a 32-byte digest."""
-
-
-class State(Struct, frozen=True, gc=False, array_like=True):
-    """What is known of one image.
-
-    Attributes:
-        created: position of the record that created it.
-        last: position of the last record of its stream.
-        parent: digest of the parent that it was given, or None.
-        parent_at: position of the record that gave it, 0 without one.
-        last_updated: nanoseconds since 1970, or None if never set.
-        built: whether it was built on this host.
-    """
-
-    created: int
-    last: int
-    parent: bytes | None
-    parent_at: int
-    last_updated: int | None
-    built: bool
 
 
 class ImageView:
@@ -63,20 +44,19 @@ class ImageView:
 
     def __init__(
         self,
-        states: MutableMapping[bytes, State] | None = None,
+        states: States | Mapping[bytes, State] | None = None,
         *,
         position: int = 0,
         time_ns: int = 0,
         read_config: ReadConfig | None = None,
     ) -> None:
         """Take `states` as they are at `position`, whose record has `time_ns`."""
-        self._states: MutableMapping[bytes, State] = {} if states is None else states
+        self._states = states if isinstance(states, States) else States(changes=dict(states or {}))
         self._position = position
         self._time_ns = time_ns
         self._read_config = read_config
         self._hidden: set[bytes] = set()
         self._children: dict[bytes, set[bytes]] | None = None
-        self._digests: DigestSet | None = None
 
     # What the store, the fold and the rules read: digests of 32 bytes.
 
@@ -86,33 +66,23 @@ class ImageView:
 
     def shows(self, image: bytes) -> bool:
         """Tell whether an image is there and not hidden for want of its layers."""
-        return image in self._states and image not in self._hidden
+        return self._states.get(image) is not None and image not in self._hidden
 
     def parent_of(self, image: bytes) -> bytes | None:
         """Return the parent of an image if it has one that is still there."""
-        state = self._states.get(image)
-        if state is None or state.parent is None:
-            return None
-        parent = self._states.get(state.parent)
-        if parent is None or parent.created > state.parent_at:
-            return None
-        return state.parent
+        return self._states.parent_of(image)
 
-    def digests(self) -> Iterable[bytes]:
-        """Return the digests of all images, hidden ones too, in no order."""
-        return self._states.keys()
+    def digests(self) -> Iterator[bytes]:
+        """Iterate over the digests of all images, hidden ones too, sorted."""
+        return chain.from_iterable(self._states.digests())
 
     def hide(self, image: bytes) -> None:
         """Leave an image out of counts, search, children, map and heads."""
         self._hidden.add(image)
-        if self._digests is not None:
-            self._digests.remove(image)
 
     def reveal(self, image: bytes) -> None:
         """Take back `hide`."""
         self._hidden.discard(image)
-        if self._digests is not None and image in self._states:
-            self._digests.add(image)
 
     def is_hidden(self, image: bytes) -> bool:
         """Tell whether an image is left out for want of its layers."""
@@ -121,7 +91,7 @@ class ImageView:
     def freeze(self) -> ImageView:
         """Return a view of this position that never moves; nothing is hidden in it."""
         return ImageView(
-            dict(self._states),
+            self._states.copy(),
             position=self._position,
             time_ns=self._time_ns,
             read_config=self._read_config,
@@ -133,24 +103,33 @@ class ImageView:
         It must not be used once this one has moved.
         """
         branch = ImageView(
-            _Overlay(self._states),
+            self._states.branch(),
             position=self._position,
             time_ns=self._time_ns,
             read_config=read_config,
         )
-        branch._hidden = set(self._hidden)
+        if self._hidden:
+            branch._hidden = set(self._hidden)
         return branch
+
+    def lay_over(self, table: Table, frozen: ImageView) -> None:
+        """Hold as changes only what has changed since `frozen`, whose images `table` holds."""
+        self._states.lay_over(table, frozen._states.changes)
+
+    def load(self) -> None:
+        """Read what has not been read yet, so that nothing need be read later."""
+        self._states.table.load()
 
     def rows(self) -> Iterator[tuple[bytes, State]]:
         """Iterate over digests, sorted, and states, with parents that are gone left out.
 
         Two views are equal if and only if their rows are.
         """
-        for image in sorted(self._states):
-            state = self._states[image]
-            if state.parent_at and self.parent_of(image) is None:
-                state = State(state.created, state.last, None, 0, state.last_updated, state.built)
-            yield image, state
+        return self._states.rows()
+
+    def columns(self, length: int) -> Iterator[Columns]:
+        """Iterate over the rows in columns, at most twice `length` images at a time."""
+        return self._states.columns(length)
 
     @property
     def digest(self) -> str:
@@ -179,57 +158,48 @@ class ImageView:
         state = self._states.get(image)
         if position != self._position + 1 or time_ns < self._time_ns:
             raise CorruptionError(f"record {position} does not follow", position=position)
-        if isinstance(event, Created):
+        kind = type(event)
+        if kind is Created:
             if state is not None:
                 raise _impossible(position, "creates an image that is there")
-            self._add(image, State(position, position, None, 0, None, False))
+            self._states.add(image, State(position, position, None, 0, None, False))
         elif state is None:
             raise _impossible(position, "is about an image that is not there")
         elif isinstance(event, ParentSet):
-            if event.parent is not None and event.parent not in self._states:
-                raise _impossible(position, "names a parent that is not there")
             self._set_parent(image, state, position, event.parent)
         elif isinstance(event, LastUpdatedSet):
-            self._states[image] = State(
-                state.created,
-                position,
-                state.parent,
-                state.parent_at,
-                event.instant_ns,
-                state.built,
-            )
-        elif isinstance(event, MarkedBuilt):
-            self._states[image] = State(
-                state.created, position, state.parent, state.parent_at, state.last_updated, True
-            )
-        elif isinstance(event, Deleted):
+            created, parent, at = state.created, state.parent, state.parent_at
+            now = State(created, position, parent, at, event.instant_ns, state.built)
+            self._states.replace(image, now)
+        elif kind is MarkedBuilt:
+            created, parent, at = state.created, state.parent, state.parent_at
+            now = State(created, position, parent, at, state.last_updated, True)
+            self._states.replace(image, now)
+        else:
             self._remove(image)
         self._position = position
         self._time_ns = time_ns
 
-    def _add(self, image: bytes, state: State) -> None:
-        self._states[image] = state
-        if self._digests is not None:
-            self._digests.add(image)
-
     def _set_parent(self, image: bytes, state: State, position: int, parent: bytes | None) -> None:
+        at = 0
+        if parent is not None:
+            at = position
+            if self._states.get(parent) is None:
+                raise _impossible(position, "names a parent that is not there")
         if self._children is not None:
             self._unlink(image)
             if parent is not None:
                 self._children.setdefault(parent, set()).add(image)
-        at = 0 if parent is None else position
-        self._states[image] = State(
-            state.created, position, parent, at, state.last_updated, state.built
+        self._states.replace(
+            image, State(state.created, position, parent, at, state.last_updated, state.built)
         )
 
     def _remove(self, image: bytes) -> None:
         if self._children is not None:
             self._unlink(image)
             self._children.pop(image, None)
-        if self._digests is not None:
-            self._digests.remove(image)
         self._hidden.discard(image)
-        del self._states[image]
+        self._states.remove(image)
 
     def _unlink(self, image: bytes) -> None:
         """Take an image out of the children of the parent that it has now."""
@@ -244,9 +214,12 @@ class ImageView:
     def _child_index(self) -> dict[bytes, set[bytes]]:
         if self._children is None:
             index: dict[bytes, set[bytes]] = {}
-            for image, state in self._states.items():
-                if state.parent is not None and self.parent_of(image) is not None:
-                    index.setdefault(state.parent, set()).add(image)
+            for image, parent in self._states.parents():
+                siblings = index.get(parent)
+                if siblings is None:
+                    index[parent] = {image}
+                else:
+                    siblings.add(image)
             self._children = index
         return self._children
 
@@ -289,7 +262,14 @@ class ImageView:
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids of all images, sorted."""
-        return iter([digest.to_text(image) for image in sorted(self._states) if self.shows(image)])
+        return iter(digest.to_texts(self._shown()))
+
+    def _shown(self) -> list[bytes]:
+        """Return the digests of all images that are not hidden, sorted."""
+        hidden = self._hidden
+        if not hidden:
+            return list(self.digests())
+        return [image for image in self.digests() if image not in hidden]
 
     def get(self, image_id: str) -> Image:
         """Return an image, decoded from the bytes it was created with.
@@ -357,96 +337,68 @@ class ImageView:
             ImageNotFoundError: none is named.
             AmbiguousDigestError: more than one is.
         """
-        return digest.to_text(self._digest_set().lookup(term))
-
-    def _digest_set(self) -> DigestSet:
-        if self._digests is None:
-            self._digests = DigestSet(image for image in self._states if image not in self._hidden)
-        return self._digests
+        found = digest_set.bounds(term)
+        matches: list[bytes] = []
+        if found is not None:
+            hidden = self._hidden
+            shown = (image for image in self._states.between(*found) if image not in hidden)
+            matches = digest_set.first_of(shown)
+        return digest.to_text(digest_set.the_one(term, matches))
 
     def matches(self, low: bytes, high: bytes) -> list[bytes]:
         """Return the first digests, hidden ones too, from `low` through `high`."""
-        hidden = [image for image in self._hidden if low <= image <= high]
-        return sorted([*self._digest_set().between(low, high), *hidden])
+        return digest_set.first_of(self._states.between(low, high))
 
     def map(self) -> ImageMap:
         """Return all images by id; each is decoded when it is asked for."""
-        return ImageMap(self, sorted(image for image in self._states if self.shows(image)))
+        return ImageMap(self.freeze(), self._shown())
 
     def heads(self) -> ImageMap:
         """Return the images without children by id; each is decoded when it is asked for."""
         parents = self._child_index()
         if not self._hidden:
-            return ImageMap(self, sorted(self._states.keys() - parents.keys()))
-        shown = (image for image in self._states if self.shows(image))
-        return ImageMap(self, sorted(image for image in shown if not self._shown_children(image)))
+            heads = [image for image in self.digests() if image not in parents]
+            return ImageMap(self.freeze(), heads)
+        heads = [image for image in self._shown() if not self._shown_children(image)]
+        return ImageMap(self.freeze(), heads)
 
 
 class ImageMap(Mapping[str, Image]):
     """Images by id as they were when it was made; decodes only what is asked for."""
 
     def __init__(self, view: ImageView, images: list[bytes]) -> None:
-        """Hold the parents of `images` as they are in `view` now."""
+        """Hold `images`, sorted, as they are in `view`, which must not move."""
         self._view = view
-        self._parents = {digest.to_text(image): view.parent_of(image) for image in images}
+        self._images = images
+        self._ids: dict[str, None] | None = None
+
+    def _texts(self) -> dict[str, None]:
+        """Return the ids, made when they are first asked for."""
+        if self._ids is None:
+            self._ids = dict.fromkeys(digest.to_texts(self._images))
+        return self._ids
 
     def __getitem__(self, image_id: str) -> Image:
         """Return one image, decoded."""
-        parent = self._parents[image_id]
-        return self._view._decode(digest.require(image_id), parent)
+        if image_id not in self._texts():
+            raise KeyError(image_id)
+        return self._view.get(image_id)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids, sorted."""
-        return iter(self._parents)
+        return iter(self._texts())
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self._parents)
+        return len(self._images)
 
     def __contains__(self, image_id: object) -> bool:
         """Tell whether the image is among them, without decoding it."""
-        return image_id in self._parents
+        return image_id in self._texts()
 
     def __repr__(self) -> str:
         """Show the ids."""
-        return f"ImageMap({list(self._parents)!r})"
-
-
-class _Overlay(MutableMapping[bytes, State]):
-    """A mapping that keeps its changes apart from the one that it starts from."""
-
-    def __init__(self, base: MutableMapping[bytes, State]) -> None:
-        self._base = base
-        self._changes: dict[bytes, State | None] = {}
-        self._length = len(base)
-
-    def __getitem__(self, key: bytes) -> State:
-        value = self._changes[key] if key in self._changes else self._base.get(key)
-        if value is None:
-            raise KeyError(key)
-        return value
-
-    def __setitem__(self, key: bytes, value: State) -> None:
-        if key not in self:
-            self._length += 1
-        self._changes[key] = value
-
-    def __delitem__(self, key: bytes) -> None:
-        if key not in self:
-            raise KeyError(key)
-        self._length -= 1
-        self._changes[key] = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        for key in self._base:
-            if key not in self._changes:
-                yield key
-        for key, value in self._changes.items():
-            if value is not None:
-                yield key
-
-    def __len__(self) -> int:
-        return self._length
+        return f"ImageMap({list(self._texts())!r})"
 
 
 def fold(view: ImageView, records: Iterable[Record]) -> ImageView:

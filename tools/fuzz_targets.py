@@ -54,7 +54,7 @@ from eventstore.layers import DockerLayerDB
 from eventstore.lmdb_env import Environment
 from eventstore.sources.docker_imagedb import DockerImageDB
 from eventstore.sync import sync
-from eventstore.view import State
+from eventstore.columns import State
 from fuzz_mutations import JSON, JSON_TOKENS, TEXTS, Codec, mutate_as_tree, mutate_bytes
 
 DATA = Path(__file__).resolve().parent.parent / "tests" / "data"

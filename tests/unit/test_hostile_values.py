@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 from zlib import crc32
@@ -27,7 +28,8 @@ from eventstore.cli import moments
 from eventstore.digest_set import DigestSet
 from eventstore.image import parse_instant
 from eventstore.lmdb_env import Environment
-from eventstore.view import State
+from eventstore.lmdb_transaction import Transaction
+from eventstore.columns import State
 
 D = b"\x11" * 32
 
@@ -86,9 +88,20 @@ def environment(store_path: Path) -> Environment:
 
 def test_a_snapshot_of_what_is_no_digest_is_not_loaded(environment: Environment) -> None:
     """Though all of its own digests check, it could not be answered for."""
-    states = {D[:5]: State(1, 1, None, 0, None, False)}
-    snapshots.put(environment, ImageView(states, position=1, time_ns=1))
-    assert snapshots.newest(environment, 1) is None
+    chunk = msgspec.msgpack.encode({D[:5]: State(1, 1, None, 0, None, False)})
+    header = snapshots.Header(1, 1, 1, [hashlib.sha256(chunk).digest()], b"")
+    header = msgspec.structs.replace(header, digest=header.seal())
+    raw = msgspec.msgpack.encode([1, 1, 1, header.chunks, header.digest])
+
+    def lay(txn: Transaction) -> None:
+        txn.put("snapshots", snapshots._key(1, 1), chunk)
+        txn.put("snapshots", snapshots._key(1, 0), raw)
+
+    environment.write(lay)
+    with environment.read() as txn:
+        assert snapshots.parse_header(1, raw) == header
+        with pytest.raises(CorruptionError, match="no digest"):
+            snapshots.load(txn, header)
 
 
 def test_a_creation_time_of_thousands_of_digits_is_damage(environment: Environment) -> None:

@@ -1,0 +1,153 @@
+"""Lay the states of many images out in columns: the shape of a snapshot's chunk.
+
+A chunk is decoded by a handful of copies, whatever the number of its images, and what is not asked
+for never becomes an object. Its bytes::
+
+    1 byte        width of a position: 4, or 8 once positions need more
+    n × 32 bytes  digests, sorted
+    n × width     created: position of the record that created it
+    n × width     last: position of the last record of its stream
+    n × width     parent: the parent's `created`, 0 without a parent
+    n × width     parent_at: position of the record that gave it, 0 without one
+    n × 8 bytes   last_updated: nanoseconds since 1970, signed, 0 if never set
+    n × 1 byte    flags: 1 built here, 2 last_updated is set
+
+Numbers are little-endian. A parent is named by its `created`, which no other image and no other
+life of the same image shares; it takes 4 bytes instead of 32. Only a parent that is there is named.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from eventstore.digest import DIGEST_SIZE
+from eventstore.errors import CorruptionError
+
+BUILT, UPDATED = 1, 2
+_POSITION_TYPES = {4: "I", 8: "Q"}
+_INSTANT_SIZE = 8
+
+Row = tuple[int, int, int, int, int, int]
+"""What the columns hold of one image, in their order, the digest apart."""
+
+
+class State(Struct, frozen=True, gc=False, array_like=True):
+    """What is known of one image.
+
+    Attributes:
+        created: position of the record that created it.
+        last: position of the last record of its stream.
+        parent: digest of the parent that it was given, or None.
+        parent_at: position of the record that gave it, 0 without one.
+        last_updated: nanoseconds since 1970, or None if never set.
+        built: whether it was built on this host.
+    """
+
+    created: int
+    last: int
+    parent: bytes | None
+    parent_at: int
+    last_updated: int | None
+    built: bool
+
+
+class Columns:
+    """The states of the images of one chunk, sorted by digest."""
+
+    __slots__ = ("created", "digests", "flags", "last", "parent", "parent_at", "updated")
+
+    def __init__(
+        self, digests: list[bytes], numbers: Sequence[array[int]], updated: array[int], flags: bytes
+    ) -> None:
+        """Take over the columns; `numbers` are created, last, parent and parent_at."""
+        self.digests = digests
+        self.created, self.last, self.parent, self.parent_at = numbers
+        self.updated = updated
+        self.flags = flags
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[bytes, Row]]) -> Columns:
+        """Return the columns of some rows, which are sorted by digest."""
+        digests = [image for image, _ in rows]
+        columns = list(zip(*(row for _, row in rows), strict=True)) or [()] * 6
+        wide = max(columns[1], default=0) >= 1 << 32
+        kind = _POSITION_TYPES[8 if wide else 4]
+        numbers = [array(kind, column) for column in columns[:4]]
+        return cls(digests, numbers, array("q", columns[4]), bytes(columns[5]))
+
+    def rows(self) -> Iterable[tuple[bytes, Row]]:
+        """Iterate over digests and rows."""
+        numbers = (self.created, self.last, self.parent, self.parent_at)
+        return zip(self.digests, zip(*numbers, self.updated, self.flags, strict=True), strict=True)
+
+    def find(self, image: bytes) -> int:
+        """Return where an image stands, -1 if it is not there."""
+        at = bisect_left(self.digests, image)
+        return at if at < len(self.digests) and self.digests[at] == image else -1
+
+    def state(self, at: int, parent: bytes | None) -> State:
+        """Return the state of the image that stands at `at`, its parent given as a digest."""
+        flags = self.flags[at]
+        return State(
+            self.created[at],
+            self.last[at],
+            parent,
+            self.parent_at[at],
+            self.updated[at] if flags & UPDATED else None,
+            bool(flags & BUILT),
+        )
+
+    def encode(self) -> bytes:
+        """Return the bytes of the chunk."""
+        numbers = (self.created, self.last, self.parent, self.parent_at)
+        parts = [bytes([self.created.itemsize]), *self.digests]
+        parts += [_little_endian(column).tobytes() for column in (*numbers, self.updated)]
+        return b"".join([*parts, self.flags])
+
+
+def row_of(state: State, parent: int) -> Row:
+    """Return a state as the columns hold it, its parent given as its `created`, 0 for none."""
+    updated = state.last_updated
+    flags = (BUILT if state.built else 0) | (0 if updated is None else UPDATED)
+    at = state.parent_at if parent else 0
+    return state.created, state.last, parent, at, updated or 0, flags
+
+
+def decode(payload: bytes) -> Columns:
+    """Return the columns that a chunk's bytes hold; the inverse of `encode`.
+
+    Raises:
+        CorruptionError: they are of no such shape.
+    """
+    kind = _POSITION_TYPES.get(payload[0]) if payload else None
+    if kind is None:
+        raise CorruptionError("a chunk that says no width of its positions")
+    width = payload[0]
+    count, rest = divmod(len(payload) - 1, DIGEST_SIZE + 4 * width + _INSTANT_SIZE + 1)
+    if rest:
+        raise CorruptionError("a chunk that is cut")
+    start = 1 + count * DIGEST_SIZE
+    digests = [payload[at : at + DIGEST_SIZE] for at in range(1, start, DIGEST_SIZE)]
+    numbers: list[array[int]] = []
+    for _ in range(4):
+        numbers.append(_array(kind, payload[start : start + count * width]))
+        start += count * width
+    updated = _array("q", payload[start : start + count * _INSTANT_SIZE])
+    return Columns(digests, numbers, updated, payload[start + count * _INSTANT_SIZE :])
+
+
+def _array(kind: str, content: bytes) -> array[int]:
+    return _little_endian(array(kind, content))
+
+
+def _little_endian(column: array[int]) -> array[int]:
+    """Return a column with its bytes swapped, on machines where they lie the other way."""
+    if sys.byteorder == "big":
+        column = column[:]
+        column.byteswap()
+    return column
