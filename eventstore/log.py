@@ -118,8 +118,8 @@ def read_one(txn: Transaction, position: int) -> Record:
     return codec.decode(position, raw)
 
 
-def scan_raw(txn: Transaction, after: int, through: int) -> Iterator[tuple[int, bytes]]:
-    """Iterate over the positions in (after, through] and the bytes of their records, unchecked.
+def scan_raw(txn: Transaction, after: int, through: int) -> Iterator[tuple[bytes, bytes]]:
+    """Iterate over the keys of the positions in (after, through], and the bytes of their records.
 
     Raises:
         CorruptionError: one is missing.
@@ -127,10 +127,10 @@ def scan_raw(txn: Transaction, after: int, through: int) -> Iterator[tuple[int, 
     expected = after + 1
     if expected > through:
         return
-    for key, raw in txn.scan(_LOG, codec.position_key(expected)):
-        if key != codec.position_key(expected):
+    for entry in txn.scan(_LOG, codec.position_key(expected)):
+        if entry[0] != expected.to_bytes(codec.KEY_SIZE, "big"):
             break
-        yield expected, raw
+        yield entry
         if expected == through:
             return
         expected += 1
@@ -143,14 +143,14 @@ def scan(txn: Transaction, after: int, through: int) -> Iterator[Record]:
     Raises:
         CorruptionError: one is missing or damaged.
     """
-    for position, raw in scan_raw(txn, after, through):
+    for position, (_, raw) in enumerate(scan_raw(txn, after, through), after + 1):
         yield codec.decode(position, raw)
 
 
 def pages(
     environment: Environment, after: int, through: int
-) -> Iterator[list[tuple[int, bytes]]]:
-    """Iterate over the records' bytes in (after, through], a list for each transaction.
+) -> Iterator[list[tuple[bytes, bytes]]]:
+    """Iterate over what `scan_raw` gives, a list for each transaction.
 
     Raises:
         CorruptionError: one is missing.

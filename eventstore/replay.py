@@ -108,10 +108,10 @@ def fold_log(view: ImageView, environment: Environment, position: int) -> ImageV
     Raises:
         CorruptionError: one is missing or damaged, or says what cannot have happened.
     """
-    apply, decode = view.apply_event, codec.decode_event
+    apply = view.apply_event
     for page in log.pages(environment, view.position, position):
-        for at, raw in page:
-            apply(at, *decode(at, raw))
+        for at, time_ns, event in codec.decode_events(page):
+            apply(at, time_ns, event)
     return view
 
 

@@ -8,7 +8,7 @@ live view, and what it holds is no change any more. States are immutable and rep
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from heapq import merge
 from operator import itemgetter
 
@@ -34,6 +34,7 @@ class States:
             length: how many images there are; counted if not given.
         """
         self.table = table
+        self._ask_table: Callable[[bytes], State | None] = table.get if table.firsts else {}.get
         self.changes: dict[bytes, State] = {} if changes is None else changes
         self._added: DigestSet | None = None
         if length < 0:
@@ -51,7 +52,7 @@ class States:
         """Return what is known of an image, None if it is not there."""
         state = self.changes.get(image)
         if state is None:
-            return self.table.get(image)
+            return self._ask_table(image)
         return None if state is GONE else state
 
     def parent_of(self, image: bytes) -> bytes | None:
@@ -84,7 +85,7 @@ class States:
 
     def _under(self, image: bytes) -> State | None:
         """Return what is known of an image without the changes that are these states' own."""
-        return self.table.get(image)
+        return self._ask_table(image)
 
     def _flat(self) -> States:
         """Return these states as changes over the table."""
@@ -114,6 +115,7 @@ class States:
         }
         # In this order: a thread that decides, on a branch, finds an image in one of the two.
         self.table = table
+        self._ask_table = table.get
         self.changes = changes
         self._added = None
 
@@ -242,17 +244,8 @@ class _Branch(States):
 
     def __init__(self, start: States) -> None:
         super().__init__(start.table, {}, len(start))
+        self._ask_table = start.get
         self._start = start
-
-    def get(self, image: bytes) -> State | None:
-        """Return what is known of an image, None if it is not there."""
-        state = self.changes.get(image)
-        if state is None:
-            return self._start.get(image)
-        return None if state is GONE else state
-
-    def _under(self, image: bytes) -> State | None:
-        return self._start.get(image)
 
     def _under_between(self, low: bytes, high: bytes) -> Iterator[bytes]:
         return self._start.between(low, high)
