@@ -27,6 +27,7 @@ from eventstore import (
     digest_set,
     log,
     meta,
+    past,
     replay,
     retained,
     snapshots,
@@ -49,6 +50,7 @@ from eventstore.lmdb_transaction import Transaction
 from eventstore.view import ImageMap, ImageView
 
 FOLLOW_INTERVAL_SECONDS = 0.05
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 _readers: WeakSet[StoreReader] = WeakSet()
 
@@ -86,6 +88,7 @@ class StoreReader:
             self._seen = txn.number
             position = log.checked_end(txn)
         self._live = replay.view_at(environment, position, self._read_config)
+        self._past = past.Past(environment, self._read_config)
         self._retained.restore(self._live)
         _readers.add(self)
 
@@ -94,6 +97,7 @@ class StoreReader:
         self._lock = threading.RLock()
         self._appended = threading.Condition()
         self._owner = self._batch = None
+        self._past.forget_locks()
 
     def close(self) -> None:
         """Close the store, once what is under way has ended; closing twice is no error.
@@ -308,17 +312,23 @@ class StoreReader:
         if (position is None) == (time is None):
             raise StoreUsageError("as_of takes either a position or a time")
         with self._lock:
-            self._catch_up()
-            last = self._live.position
-            # Another process may have appended since; what is asked is of this moment.
-            at = min(self._position_at(time), last) if time is not None else position
-            if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at <= last:
-                raise StoreUsageError(f"there is no position {at!r}: the log ends at {last}")
-            view = self._live.freeze() if at == last else None
-        if view is None:
-            view = replay.view_at(self._environment, at, self._read_config)
+            at = self._checked(position) if time is None else self.position_at(time)
+            near = self._live.position - at <= past.STEPS_MAX
+            present = self._live.freeze() if near else None
+        view = self._past.view_at(at, present)
         self._given.add(view)
         return view
+
+    def _checked(self, position: object) -> int:
+        """Return a position that the log has reached.
+
+        Raises:
+            StoreUsageError: it is none.
+        """
+        last = self._committed()
+        if not isinstance(position, int) or isinstance(position, bool) or not 0 <= position <= last:
+            raise StoreUsageError(f"there is no position {position!r}: the log ends at {last}")
+        return position
 
     def position_at(self, time: datetime | int) -> int:
         """Return the position of the last record at or before a time, 0 if there is none.
@@ -328,6 +338,7 @@ class StoreReader:
         """
         with self._lock:
             self._catch_up()
+            # Another process may have appended since; what is asked is of this moment.
             return min(self._position_at(time), self._live.position)
 
     def _position_at(self, time: datetime | int) -> int:
@@ -382,28 +393,34 @@ class StoreReader:
         """Return the position of the last record of an image, 0 if it was never there."""
         with self._lock:
             self._catch_up()
-            state = self._live.state(image)
-            return self._at_view(partial(self._head_in, image)) if state is None else state.last
+            return self._at_view(
+                lambda: self._live.state(image),
+                lambda txn, state: self._head_in(txn, image) if state is None else state.last,
+            )
 
-    def _head_in(self, image: bytes, txn: Transaction) -> int:
-        """Return the position of the last record of an image, 0 if it was never there.
+    def _head_in(self, txn: Transaction, image: bytes) -> int:
+        """Return the position of the last record of an image that is gone, 0 if it never was there.
 
         Raises:
             CorruptionError: it once was, as its config says, and its tombstone is lost.
         """
-        state = self._live.state(image)
-        head = log.tombstone(txn, image) if state is None else state.last
+        head = log.tombstone(txn, image)
         if not head and txn.get("configs", image) is not None:
             raise CorruptionError(f"the tombstone of {digest.to_text(image)} is missing")
         return head
 
-    def _at_view(self, look: Callable[[Transaction], _T]) -> _T:
-        """Look at the store as of the very commit that the view is of."""
+    def _at_view(self, known: Callable[[], _K], look: Callable[[Transaction, _K], _T]) -> _T:
+        """Look at the store as of the very commit that the view is of, knowing what the view says.
+
+        The view is asked first, for it may have to read as well: a read within another could wait
+        for one who waits for that.
+        """
         while True:
             self._catch_up()
+            found = known()
             with self._environment.read() as txn:
                 if txn.number == self._seen:  # nobody has committed between the two
-                    return look(txn)
+                    return look(txn, found)
 
     def search_history(self, term: str) -> str:
         """Return the id of the one image, there now or ever before, that `term` names.
@@ -417,17 +434,21 @@ class StoreReader:
             bounds = digest_set.bounds(term)
             matches: set[bytes] = set()
             if bounds is not None:
-                matches = self._at_view(partial(self._ever, *bounds))
+                matches = self._at_view(
+                    lambda: self._live.matches(*bounds), partial(self._ever, *bounds)
+                )
             return digest.to_text(digest_set.the_one(term, sorted(matches)))
 
-    def _ever(self, low: bytes, high: bytes, txn: Transaction) -> set[bytes]:
+    def _ever(
+        self, low: bytes, high: bytes, txn: Transaction, present: list[bytes]
+    ) -> set[bytes]:
         """Return the first images, there or gone, from `low` through `high`.
 
         Raises:
             CorruptionError: they are not those that there are configs of.
         """
         limit = digest_set.CANDIDATES_MAX
-        matches = set(self._live.matches(low, high))
+        matches = set(present)
         matches.update(islice(log.tombstones_matching(txn, low, high), limit))
         known = set(islice(takewhile(high.__ge__, txn.keys("configs", low)), limit))
         if len(known) < limit and known != matches:
@@ -438,13 +459,25 @@ class StoreReader:
     def diff(
         self, a: ImageView | datetime | int, b: ImageView | datetime | int | None = None
     ) -> diff.ViewDiff:
-        """Return what differs between two moments.
+        """Return what differs between two moments, positions and times at the cost of what is between.
 
         Args:
             a: a view, a position, or an aware datetime.
             b: the same; now if not given.
         """
+        if not isinstance(a, ImageView) and not isinstance(b, ImageView):
+            found = self._past.diff(self._at(a), self._at(b), self._head)
+            if found is not None:
+                return found
         return diff.between(self._moment(a), self._moment(b))
+
+    def _at(self, moment: datetime | int | None) -> int:
+        """Return the position that a moment means."""
+        if moment is None:
+            return self._committed()
+        if isinstance(moment, datetime):
+            return self.position_at(moment)
+        return self._checked(moment)
 
     def _moment(self, moment: ImageView | datetime | int | None) -> ImageView:
         if isinstance(moment, ImageView):

@@ -83,6 +83,17 @@ class States:
         if self._added is not None:
             self._added.remove(image)
 
+    def put(self, image: bytes, state: State | None) -> None:
+        """Take in what is known of an image, None if it is not there, whatever was known before."""
+        known = self.get(image)
+        if state is None:
+            if known is not None:
+                self.remove(image)
+        elif known is None:
+            self.add(image, state)
+        else:
+            self.replace(image, state)
+
     def _under(self, image: bytes) -> State | None:
         """Return what is known of an image without the changes that are these states' own."""
         return self._ask_table(image)

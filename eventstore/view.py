@@ -14,7 +14,7 @@ for and kept up to date from then on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import datetime
 from itertools import chain
 
@@ -71,6 +71,13 @@ class ImageView:
     def parent_of(self, image: bytes) -> bytes | None:
         """Return the parent of an image if it has one that is still there."""
         return self._states.parent_of(image)
+
+    def children_of(self, parents: Set[bytes]) -> Iterator[tuple[bytes, State]]:
+        """Iterate over the images whose parent is one of some, and their states."""
+        for image, parent in self._states.parents():
+            state = self._states.get(image) if parent in parents else None
+            if state is not None:
+                yield image, state
 
     def digests(self) -> Iterator[bytes]:
         """Iterate over the digests of all images, hidden ones too, sorted."""
@@ -177,6 +184,20 @@ class ImageView:
             self._states.replace(image, now)
         else:
             self._remove(image)
+        self._position = position
+        self._time_ns = time_ns
+
+    def take_back(self, states: Mapping[bytes, State | None], position: int, time_ns: int) -> None:
+        """Move the view back to a position.
+
+        Args:
+            states: what was known, at that position, of each image that has records after it.
+            position: where to.
+            time_ns: the time of the record there.
+        """
+        for image, state in states.items():
+            self._states.put(image, state)
+        self._children = None
         self._position = position
         self._time_ns = time_ns
 

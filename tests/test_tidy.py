@@ -52,6 +52,7 @@ ORDER = [
     "restore",
     "replay",
     "salvage",
+    "past",
     "retained",
     "reader",
     "store",

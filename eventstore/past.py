@@ -1,0 +1,215 @@
+"""Look at the past at the cost of what lies between: neighbours of a view, and differences.
+
+A view at any position comes from `replay`. One that was made is kept, and a view near it, such as
+the next place of a slider, is made of it: forward by folding the records between, backward by
+taking them back. What an image was before a record is told by its stream, whose records name the
+one before them; so neither way is bounded by snapshots, and no undo log is kept. Streams longer
+than `STREAM_MAX` are not walked; then a view is made anew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from eventstore import diff, log, replay
+from eventstore.columns import State
+from eventstore.diff import ViewDiff
+from eventstore.errors import CorruptionError
+from eventstore.events import Created, Deleted, LastUpdatedSet, MarkedBuilt, ParentSet, Record
+from eventstore.lmdb_env import Environment
+from eventstore.lmdb_transaction import Transaction
+from eventstore.view import ImageView, ReadConfig
+
+STEPS_MAX = 2_048
+STREAM_MAX = 64
+Head = Callable[[bytes], int]
+"""Returns the position of the last record of an image, 0 if it was never there."""
+
+
+class _TooLongError(Exception):
+    """The stream of an image has too many records to be walked."""
+
+
+class Past:
+    """The views of the past of one open store."""
+
+    def __init__(self, environment: Environment, read_config: ReadConfig) -> None:
+        """Keep no view yet."""
+        self._environment = environment
+        self._read_config = read_config
+        self._lock = threading.Lock()
+        self._kept: ImageView | None = None
+
+    def forget_locks(self) -> None:
+        """Let a child of `fork` meet no lock of a thread that it does not have."""
+        self._lock = threading.Lock()
+        self._kept = None
+
+    def view_at(self, position: int, present: ImageView | None = None) -> ImageView:
+        """Return the frozen view at a position that the log has reached.
+
+        Args:
+            position: which one.
+            present: a frozen view of now, to start from if it is near.
+
+        Raises:
+            CorruptionError: a record on the way is damaged.
+        """
+        with self._lock:
+            view, self._kept = self._kept, None
+        near = [found for found in (view, present) if found is not None]
+        near.sort(key=lambda found: abs(found.position - position))
+        moved = self._moved(near[0], position) if near else None
+        if moved is None:
+            moved = replay.view_at(self._environment, position, self._read_config)
+        frozen = moved.freeze()
+        with self._lock:
+            self._kept = moved
+        return frozen
+
+    def _moved(self, view: ImageView, position: int) -> ImageView | None:
+        """Return a view moved to a position, None if that is far."""
+        if abs(view.position - position) > STEPS_MAX:
+            return None
+        if position >= view.position:
+            return replay.fold_log(view, self._environment, position)
+        try:
+            with self._environment.read() as txn:
+                self._take_back(view, position, txn)
+        except (_TooLongError, CorruptionError):
+            return None  # damage behind the position is none of its business
+        return view
+
+    def _take_back(self, view: ImageView, position: int, txn: Transaction) -> None:
+        """Move a view backward, over records that have been folded into it."""
+        before = _first_of_each(log.scan(txn, position, view.position))
+        states = {image: _state_at(txn, record.previous) for image, record in before.items()}
+        time_ns = log.read_one(txn, position).time_ns if position else 0
+        view.take_back(states, position, time_ns)
+
+    def diff(self, before: int, after: int, head: Head) -> ViewDiff | None:
+        """Return what differs between two positions, at the cost of the records between them.
+
+        Where an image was deleted between them, who its children were is told by a view of the
+        lower position, which costs what `view_at` does.
+
+        Args:
+            before: one of them.
+            after: the other.
+            head: tells where the stream of an image ends; asked with no transaction open.
+
+        Returns:
+            The difference; None where only two whole views can tell, for the stream of an image is
+            too long to walk.
+
+        Raises:
+            CorruptionError: a record on the way is damaged.
+        """
+        low, high = min(before, after), max(before, after)
+        try:
+            with self._environment.read() as txn:
+                changes = _Changes(txn, low, high)
+            if changes.deleted:
+                changes.add_orphans(self.view_at(low))
+            heads = {image: head(image) for image in changes.others()}
+            with self._environment.read() as txn:
+                changes.look_up(txn, heads)
+        except _TooLongError:
+            return None
+        views = {low: ImageView(changes.was, position=low)}
+        views.setdefault(high, ImageView(changes.became, position=high))
+        return diff.between(views[before], views[after])
+
+
+class _Changes:
+    """What the records between two positions changed, and what they do not say themselves.
+
+    Attributes:
+        was: the states at the lower position of the images that the records are about.
+        became: the same at the higher one. Of parents there is as much as tells who has one.
+        deleted: those of the lower position that were deleted on the way.
+    """
+
+    def __init__(self, txn: Transaction, low: int, high: int) -> None:
+        self._low, self._high = low, high
+        last: dict[bytes, int] = {}
+        first: dict[bytes, int] = {}
+        deleted: set[bytes] = set()
+        for record in log.scan(txn, low, high):
+            image = record.event.digest
+            first.setdefault(image, record.previous)
+            last[image] = record.position
+            if isinstance(record.event, Deleted):
+                deleted.add(image)
+        self.was = _present({image: _state_at(txn, at) for image, at in first.items()})
+        self.deleted = deleted & self.was.keys()
+        self.became = _present({image: _state_at(txn, at) for image, at in last.items()})
+
+    def add_orphans(self, view: ImageView) -> None:
+        """Add the images that lost their parent with no record of their own."""
+        for image, state in view.children_of(self.deleted):
+            if image not in self.was:
+                self.was[image] = self.became[image] = state
+
+    def others(self) -> set[bytes]:
+        """Return the parents that no record between is about."""
+        states = [*self.was.items(), *self.became.items()]
+        parents = {state.parent for _, state in states if state.parent is not None}
+        return parents - self.was.keys() - self.became.keys()
+
+    def look_up(self, txn: Transaction, heads: dict[bytes, int]) -> None:
+        """Add the parents that no record between is about: they are at both positions, or not."""
+        for image, head in heads.items():
+            position = head
+            for _ in range(STREAM_MAX):
+                if position <= self._low:
+                    break
+                position = log.read_one(txn, position).previous
+            else:
+                raise _TooLongError
+            state = _state_at(txn, position)
+            if state is not None:
+                self.was[image] = self.became[image] = state
+
+
+def _present(states: dict[bytes, State | None]) -> dict[bytes, State]:
+    return {image: state for image, state in states.items() if state is not None}
+
+
+def _first_of_each(records: Iterable[Record]) -> dict[bytes, Record]:
+    """Return the first of the records of each image."""
+    first: dict[bytes, Record] = {}
+    for record in records:
+        first.setdefault(record.event.digest, record)
+    return first
+
+
+def _state_at(txn: Transaction, head: int) -> State | None:
+    """Return what was known of an image when its stream ended at `head`.
+
+    Raises:
+        _TooLongError: its stream is longer than `STREAM_MAX`.
+    """
+    position = head
+    parent: ParentSet | None = None
+    parent_at, last_updated, built = 0, None, False
+    for _ in range(STREAM_MAX):
+        if not position:
+            return None
+        record = log.read_one(txn, position)
+        event = record.event
+        if isinstance(event, Created):
+            given = None if parent is None else parent.parent
+            at = 0 if given is None else parent_at
+            return State(position, head, given, at, last_updated, built)
+        if isinstance(event, Deleted):
+            return None
+        if isinstance(event, ParentSet) and parent is None:
+            parent, parent_at = event, position
+        elif isinstance(event, LastUpdatedSet) and last_updated is None:
+            last_updated = event.instant_ns
+        elif isinstance(event, MarkedBuilt):
+            built = True
+        position = record.previous
+    raise _TooLongError
