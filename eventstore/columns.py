@@ -22,6 +22,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import compress
 
 from msgspec import Struct
 
@@ -84,6 +85,34 @@ class Columns:
         """Iterate over digests and rows."""
         numbers = (self.created, self.last, self.parent, self.parent_at)
         return zip(self.digests, zip(*numbers, self.updated, self.flags, strict=True), strict=True)
+
+    def past(self, position: int, rows: Sequence[tuple[bytes, Row]]) -> Columns:
+        """Return what the columns were at a position before theirs.
+
+        Args:
+            position: which one; an image whose stream has gone on since was otherwise, or not.
+            rows: what was otherwise of the images in the range of these columns, sorted.
+        """
+        if not rows and max(self.last, default=0) <= position:
+            return self
+        otherwise = {image for image, _ in rows}
+        keep = [
+            last <= position and image not in otherwise
+            for image, last in zip(self.digests, self.last, strict=True)
+        ]
+        digests = list(compress(self.digests, keep))
+        columns = [
+            array(column.typecode, compress(column, keep))
+            for column in (self.created, self.last, self.parent, self.parent_at, self.updated)
+        ]
+        flags = bytearray(compress(self.flags, keep))
+        for image, row in rows:
+            at = bisect_left(digests, image)
+            digests.insert(at, image)
+            for column, value in zip(columns, row, strict=False):
+                column.insert(at, value)
+            flags.insert(at, row[5])
+        return Columns(digests, columns[:4], columns[4], bytes(flags))
 
     def find(self, image: bytes) -> int:
         """Return where an image stands, -1 if it is not there."""

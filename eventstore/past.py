@@ -10,13 +10,13 @@ than `STREAM_MAX` are not walked; then a view is made anew.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from eventstore import diff, log, replay
 from eventstore.columns import State
 from eventstore.diff import ViewDiff
 from eventstore.errors import CorruptionError
-from eventstore.events import Created, Deleted, LastUpdatedSet, MarkedBuilt, ParentSet, Record
+from eventstore.events import Created, Deleted, LastUpdatedSet, MarkedBuilt, ParentSet
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
 from eventstore.view import ImageView, ReadConfig
@@ -27,8 +27,8 @@ Head = Callable[[bytes], int]
 """Returns the position of the last record of an image, 0 if it was never there."""
 
 
-class _TooLongError(Exception):
-    """The stream of an image has too many records to be walked."""
+class _NotKnownError(Exception):
+    """The records between do not tell, or too many would have to be read."""
 
 
 class Past:
@@ -77,14 +77,21 @@ class Past:
         try:
             with self._environment.read() as txn:
                 self._take_back(view, position, txn)
-        except (_TooLongError, CorruptionError):
+        except (_NotKnownError, CorruptionError):
             return None  # damage behind the position is none of its business
         return view
 
     def _take_back(self, view: ImageView, position: int, txn: Transaction) -> None:
         """Move a view backward, over records that have been folded into it."""
-        before = _first_of_each(log.scan(txn, position, view.position))
-        states = {image: _state_at(txn, record.previous) for image, record in before.items()}
+        before: dict[bytes, int] = {}
+        deleted: set[bytes] = set()
+        for record in log.scan(txn, position, view.position):
+            before.setdefault(record.event.digest, record.previous)
+            if isinstance(record.event, Deleted):
+                deleted.add(record.event.digest)
+        states = {image: _state_at(txn, head) for image, head in before.items()}
+        if position < view.base_position and any(states[image] for image in deleted):
+            raise _NotKnownError  # who its children were is not known any more
         time_ns = log.read_one(txn, position).time_ns if position else 0
         view.take_back(states, position, time_ns)
 
@@ -115,7 +122,7 @@ class Past:
             heads = {image: head(image) for image in changes.others()}
             with self._environment.read() as txn:
                 changes.look_up(txn, heads)
-        except _TooLongError:
+        except _NotKnownError:
             return None
         views = {low: ImageView(changes.was, position=low)}
         views.setdefault(high, ImageView(changes.became, position=high))
@@ -167,7 +174,7 @@ class _Changes:
                     break
                 position = log.read_one(txn, position).previous
             else:
-                raise _TooLongError
+                raise _NotKnownError
             state = _state_at(txn, position)
             if state is not None:
                 self.was[image] = self.became[image] = state
@@ -177,19 +184,11 @@ def _present(states: dict[bytes, State | None]) -> dict[bytes, State]:
     return {image: state for image, state in states.items() if state is not None}
 
 
-def _first_of_each(records: Iterable[Record]) -> dict[bytes, Record]:
-    """Return the first of the records of each image."""
-    first: dict[bytes, Record] = {}
-    for record in records:
-        first.setdefault(record.event.digest, record)
-    return first
-
-
 def _state_at(txn: Transaction, head: int) -> State | None:
     """Return what was known of an image when its stream ended at `head`.
 
     Raises:
-        _TooLongError: its stream is longer than `STREAM_MAX`.
+        _NotKnownError: its stream is longer than `STREAM_MAX`.
     """
     position = head
     parent: ParentSet | None = None
@@ -212,4 +211,4 @@ def _state_at(txn: Transaction, head: int) -> State | None:
         elif isinstance(event, MarkedBuilt):
             built = True
         position = record.previous
-    raise _TooLongError
+    raise _NotKnownError

@@ -16,7 +16,7 @@ from eventstore.columns import Columns, State
 from eventstore.errors import CorruptionError
 from eventstore.events import Created
 from eventstore.lmdb_env import Environment
-from eventstore.snapshots import Header
+from eventstore.snapshots import Header, Layout
 from eventstore.states import States
 from eventstore.table import Table
 from eventstore.view import ImageView, ReadConfig
@@ -57,18 +57,25 @@ def _states(environment: Environment, header: Header) -> States:
 
 
 def table_of(environment: Environment, header: Header) -> Table:
-    """Return the table of a snapshot whose header checks; nothing of it is read yet."""
+    """Return the table of a snapshot whose header checks; no chunk is read yet of a whole one.
+
+    Raises:
+        CorruptionError: one that it is to be read by way of is damaged or gone.
+    """
+    with environment.read() as txn:
+        layout = snapshots.Layout(txn, header)
 
     def read_chunk(number: int) -> Columns:
         with environment.read() as txn:
-            return snapshots.read_columns(txn, header, number)
+            return layout.columns(txn, number)
 
     return Table(
         header.images,
-        header.firsts or (),
+        layout.firsts,
         read_chunk,
         partial(_digest_at, environment),
-        partial(_otherwise, environment, header),
+        partial(_otherwise, environment, layout),
+        None if header.over else (header.position, header.digest),
     )
 
 
@@ -81,16 +88,19 @@ def _digest_at(environment: Environment, position: int) -> bytes:
 
 
 def _otherwise(
-    environment: Environment, header: Header, error: CorruptionError
+    environment: Environment, layout: Layout, error: CorruptionError
 ) -> Iterator[tuple[bytes, State]]:
-    """Return the rows of a snapshot that cannot be read: another writer's, or from further back."""
-    through = header.position
+    """Return the rows of a snapshot that cannot be read as it was laid out.
+
+    Where a writer has changed the layout meanwhile they are read anew, else from further back.
+    """
+    position = through = layout.header.position
     with environment.read() as txn:
-        there = snapshots.is_there(txn, header)
+        there = all(snapshots.is_there(txn, header) for header in (layout.header, layout.whole))
     if there:
         snapshots.warn(environment, error)
         through -= 1
-    return fold_log(_snapshot_view(environment, through), environment, header.position).rows()
+    return fold_log(_snapshot_view(environment, through), environment, position).rows()
 
 
 def from_nothing(environment: Environment, position: int) -> ImageView:
@@ -129,4 +139,6 @@ def fill_snapshots(environment: Environment, after: int, before: int) -> None:
         if target >= before:
             return
         fold_log(view, environment, target)
-        snapshots.put(environment, view)
+        header = snapshots.put(environment, view)
+        if header is not None:
+            view.lay_over(table_of(environment, header), view.freeze())

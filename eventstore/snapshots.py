@@ -4,8 +4,14 @@ A snapshot is a cache that must prove itself. It lies in chunks, so that no valu
 in a row, and one that is used is read chunk by chunk when needed::
 
     (position, 0)         header: [position, time_ns, images, [SHA-256 of each chunk], SHA-256 of
-                          the msgpack array of the other fields, [first digest of each chunk], n]
+                          the msgpack array of the other fields, [first digest of each chunk], n,
+                          over]
     (position, n …)       chunks of 1,024 to 2,048 images each, sorted by digest; see `columns`
+
+The newest is whole. One that it takes the place of becomes a difference `over` it, which holds only
+the rows that were otherwise: an image is as the newer one has it if its stream ends at or before
+the position, else as its row says, else not there. So the past takes little room, and is read by
+way of the snapshots after it.
 
 The header is written last: without it the chunks are nothing. Chunks are numbered from an `n` of
 chance, so that two processes which store the same view do not write over each other. Whatever does
@@ -25,7 +31,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 
@@ -33,7 +41,7 @@ import msgspec
 from msgspec import Struct
 
 from eventstore import codec, columns
-from eventstore.columns import Columns, State
+from eventstore.columns import Columns, Row, State
 from eventstore.digest import DIGEST_SIZE
 from eventstore.errors import CorruptionError
 from eventstore.lmdb_env import Environment
@@ -44,6 +52,7 @@ INTERVAL_MIN = 4096
 INTERVAL_SHARE = 4
 CHUNK_LENGTH = 1024
 CHUNKS_A_WRITE = 4
+DELETIONS_MAX = 128
 _DATABASE = "snapshots"
 _CHUNK_KEY_SIZE = 4
 _NUMBER_MAX = (1 << 32) - 1
@@ -52,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 
 class Header(Struct, frozen=True, array_like=True):
-    """What a snapshot says of itself; the last two are missing in those of the first version."""
+    """What a snapshot says of itself; the last three are missing in those of the first version."""
 
     position: int
     time_ns: int
@@ -61,12 +70,13 @@ class Header(Struct, frozen=True, array_like=True):
     digest: bytes
     firsts: list[bytes] | None = None
     start: int = 1
+    over: int = 0
 
     def seal(self) -> bytes:
         """Return the digest that the header must have."""
         fields: tuple[object, ...] = (self.position, self.time_ns, self.images, self.chunks)
         if self.firsts is not None:
-            fields = (*fields, self.firsts, self.start)
+            fields = (*fields, self.firsts, self.start, self.over)
         return hashlib.sha256(_encoder.encode(fields)).digest()
 
 
@@ -96,7 +106,8 @@ def put(environment: Environment, view: ImageView) -> Header | None:
     """Store a frozen view, a few chunks at a time, the header last.
 
     Writers of other threads and processes wait for those few chunks at most. When this returns, the
-    snapshot is on disk; when it is cut short, nothing counts.
+    snapshot is on disk; when it is cut short, nothing counts. The snapshot that the view lies over
+    becomes a difference over it.
 
     Args:
         environment: where to store it.
@@ -108,21 +119,34 @@ def put(environment: Environment, view: ImageView) -> Header | None:
     Raises:
         StoreFullError: there is no room for it.
     """
+    replaced: list[tuple[bytes, Row]] = []
+    header = Header(view.position, view.time_ns, len(view), [], b"")
+    header = _write(environment, header, view.columns(CHUNK_LENGTH, replaced))
+    if not environment.write(partial(_put_header, header=header, instead=None)):
+        return None
+    if view.origin is not None and view.origin[0] < view.position:
+        _make_difference(environment, *view.origin, replaced, view.position)
+    return header
+
+
+def _write(environment: Environment, header: Header, chunks: Iterable[Columns]) -> Header:
+    """Write the chunks of a snapshot, and return the header that will make them count."""
+    start = 1 + secrets.randbelow(_NUMBER_MAX // 2)
     digests: list[bytes] = []
     firsts: list[bytes] = []
-    start = 1 + secrets.randbelow(_NUMBER_MAX - len(view))
     waiting: list[tuple[bytes, bytes]] = []
-    for found in view.columns(CHUNK_LENGTH):
+    for found in chunks:
         payload = found.encode()
-        waiting.append((_key(view.position, start + len(digests)), payload))
+        waiting.append((_key(header.position, start + len(digests)), payload))
         digests.append(hashlib.sha256(payload).digest())
         firsts.append(found.digests[0])
         if len(waiting) == CHUNKS_A_WRITE:
             environment.write(partial(_put_chunks, chunks=waiting))
             waiting = []
-    header = Header(view.position, view.time_ns, len(view), digests, b"", firsts, start)
-    header = msgspec.structs.replace(header, digest=header.seal())
-    return header if environment.write(partial(_put_last, chunks=waiting, header=header)) else None
+    if waiting:
+        environment.write(partial(_put_chunks, chunks=waiting))
+    header = msgspec.structs.replace(header, chunks=digests, firsts=firsts, start=start)
+    return msgspec.structs.replace(header, digest=header.seal())
 
 
 def _put_chunks(txn: Transaction, *, chunks: list[tuple[bytes, bytes]]) -> None:
@@ -130,18 +154,50 @@ def _put_chunks(txn: Transaction, *, chunks: list[tuple[bytes, bytes]]) -> None:
         txn.put(_DATABASE, key, payload)
 
 
-def _put_last(txn: Transaction, *, chunks: list[tuple[bytes, bytes]], header: Header) -> bool:
-    """Let a snapshot count, unless another process has pruned some of its chunks meanwhile."""
-    _put_chunks(txn, chunks=chunks)
+def _put_header(txn: Transaction, *, header: Header, instead: bytes | None) -> bool:
+    """Let a snapshot count, unless another process has pruned some of its chunks meanwhile.
+
+    Args:
+        txn: where to write.
+        header: makes it count.
+        instead: the digest of the header that must be there, if one must.
+    """
     numbers = range(header.start, header.start + len(header.chunks))
     if not all(txn.has(_DATABASE, _key(header.position, number)) for number in numbers):
         return False
-    for key in _keys_of(txn, header.position):
-        number = int.from_bytes(key[codec.KEY_SIZE :], "big")
-        if number not in numbers and number:
-            txn.delete(_DATABASE, key)  # of one that this one takes the place of
+    if instead is not None:
+        raw = raw_header(txn, header.position)
+        if raw is None or parse_header(header.position, raw).digest != instead:
+            return False
     txn.put(_DATABASE, _key(header.position, 0), _encoder.encode(header), replace=True)
     return True
+
+
+def _make_difference(
+    environment: Environment,
+    position: int,
+    seal: bytes,
+    rows: list[tuple[bytes, Row]],
+    over: int,
+) -> bool:
+    """Let a snapshot be a difference over a newer one from here on; tell whether it is.
+
+    Args:
+        environment: where they lie.
+        position: of the older one.
+        seal: the digest of its header; one that is not the same any more is left as it is.
+        rows: what was otherwise in it, sorted.
+        over: position of the newer one.
+    """
+    with environment.read() as txn:
+        raw = raw_header(txn, position)
+        header = None if raw is None else parse_header(position, raw)
+    if header is None or header.digest != seal:
+        return False
+    parts = (rows[start : start + CHUNK_LENGTH] for start in range(0, len(rows), CHUNK_LENGTH))
+    less = msgspec.structs.replace(header, over=over)
+    less = _write(environment, less, (Columns.of(part) for part in parts))
+    return environment.write(partial(_put_header, header=less, instead=seal))
 
 
 def _keys_of(txn: Transaction, position: int) -> list[bytes]:
@@ -193,6 +249,7 @@ def parse_header(position: int, raw: bytes) -> Header:
         or any(len(first) != DIGEST_SIZE for first in header.firsts)
         or not 0 < header.start <= _NUMBER_MAX - len(header.chunks)
         or sorted(set(header.firsts)) != header.firsts
+        or (header.over and header.over <= position)
     ):
         raise CorruptionError(f"snapshot {position}: header is of no snapshot")
     return header
@@ -222,15 +279,81 @@ def read_columns(txn: Transaction, header: Header, number: int) -> Columns:
     return found
 
 
+def resolve(txn: Transaction, header: Header) -> tuple[Header, list[tuple[bytes, Row]]]:
+    """Return the whole snapshot that one is to be read by way of, and what was otherwise, sorted.
+
+    Raises:
+        CorruptionError: one on the way is damaged, or gone.
+    """
+    position = header.position
+    over: list[dict[bytes, Row]] = []
+    while header.over:
+        over.append(dict(_rows(txn, header)))
+        raw = raw_header(txn, header.over)
+        if raw is None:
+            raise CorruptionError(f"snapshot {position}: {header.over}, over which it lies, is gone")
+        header = parse_header(header.over, raw)
+    rows: dict[bytes, Row] = {}
+    for part in reversed(over):  # those of the nearest one hold
+        rows.update(part)
+    return header, sorted(item for item in rows.items() if item[1][1] <= position)
+
+
+class Layout:
+    """How to read a snapshot chunk by chunk, whether it is whole or a difference."""
+
+    def __init__(self, txn: Transaction, header: Header) -> None:
+        """Look at the snapshots that it is to be read by way of.
+
+        Raises:
+            CorruptionError: one of them is damaged or gone, or of the first version.
+        """
+        self.header = header
+        self.whole, self._rows = resolve(txn, header)
+        if self.whole.firsts is None:
+            raise CorruptionError(f"snapshot {header.position}: lies over one of another shape")
+        self.firsts = list(self.whole.firsts)
+        if header.over:
+            # Images that are gone may come before all that are there.
+            self.firsts[:1] = [bytes(DIGEST_SIZE)] if self.firsts or self._rows else []
+        images = [image for image, _ in self._rows]
+        self._bounds = [bisect_left(images, first) for first in self.firsts] + [len(images)]
+
+    def columns(self, txn: Transaction, number: int) -> Columns:
+        """Return a chunk by its number, from 0.
+
+        Raises:
+            CorruptionError: it is not what was written.
+        """
+        found = Columns.of([])
+        if number < len(self.whole.chunks):
+            found = read_columns(txn, self.whole, number)
+        if not self.header.over:
+            return found
+        rows = self._rows[self._bounds[number] : self._bounds[number + 1]]
+        return found.past(self.header.position, rows)
+
+
 def load(txn: Transaction, header: Header) -> dict[bytes, State]:
     """Return the states that a snapshot holds, sorted by digest, every chunk checked.
 
     Raises:
         CorruptionError: a chunk is not what was written.
     """
-    states = _states_of(txn, header)
+    states = _states_of(txn, header) if header.firsts is None else _states_in(txn, header)
     if len(states) != header.images:
         raise CorruptionError(f"snapshot {header.position}: wrong number of images")
+    return states
+
+
+def _states_of(txn: Transaction, header: Header) -> dict[bytes, State]:
+    """Return the states of a snapshot of the first version."""
+    states: dict[bytes, State] = {}
+    for number in range(len(header.chunks)):
+        try:
+            states.update(_rows_decoder.decode(_chunk(txn, header, number)))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise CorruptionError(f"snapshot {header.position}: malformed chunk") from error
     digests = {len(image) for image in states}
     digests.update(len(state.parent) for state in states.values() if state.parent is not None)
     if not digests <= {DIGEST_SIZE}:
@@ -238,18 +361,11 @@ def load(txn: Transaction, header: Header) -> dict[bytes, State]:
     return states
 
 
-def _states_of(txn: Transaction, header: Header) -> dict[bytes, State]:
-    numbers = range(len(header.chunks))
-    states: dict[bytes, State] = {}
-    if header.firsts is None:
-        for number in numbers:
-            try:
-                states.update(_rows_decoder.decode(_chunk(txn, header, number)))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise CorruptionError(f"snapshot {header.position}: malformed chunk") from error
-        return states
-    parts = [read_columns(txn, header, number) for number in numbers]
+def _states_in(txn: Transaction, header: Header) -> dict[bytes, State]:
+    layout = Layout(txn, header)
+    parts = [layout.columns(txn, number) for number in range(len(layout.firsts))]
     created = {at: image for part in parts for image, (at, *_) in part.rows()}
+    states: dict[bytes, State] = {}
     for part in parts:
         for at, image in enumerate(part.digests):
             parent = part.parent[at]
@@ -316,18 +432,106 @@ def superfluous(snapshots: list[SnapshotInfo]) -> list[int]:
 
 
 def drop(environment: Environment, position: int) -> None:
-    """Delete a snapshot."""
+    """Delete a snapshot, and those that can only be read by way of it.
 
-    def work(txn: Transaction) -> None:
-        for key in _keys_of(txn, position):
+    If it is a difference, those below it are first made differences over the one above.
+    """
+    while True:
+        with environment.read() as txn:
+            there = _sound(txn)
+            below = _lying_over(there, position)
+            lower = [(header, _over_the_next(txn, header, there.get(position))) for header in below]
+        if not below:
+            break
+        for header, rows in lower:
+            at = (header.position, header.digest)
+            if rows is None or not _make_difference(
+                environment, *at, rows, there[position].over
+            ):
+                drop(environment, header.position)
+    _delete(environment, position, ())
+
+
+def _lying_over(there: dict[int, Header], position: int) -> list[Header]:
+    """Return the headers of the differences over the snapshot at a position."""
+    return [header for header in there.values() if header.over and header.over == position]
+
+
+def _over_the_next(
+    txn: Transaction, header: Header, this: Header | None
+) -> list[tuple[bytes, Row]] | None:
+    """Return the rows of a difference over `this` as one over what `this` lies over, if it does."""
+    if this is None or not this.over:
+        return None
+    try:
+        rows = {image: row for image, row in _rows(txn, this) if row[1] <= header.position}
+        rows.update(_rows(txn, header))
+    except CorruptionError:
+        return None
+    return sorted(rows.items())
+
+
+def _rows(txn: Transaction, header: Header) -> Iterator[tuple[bytes, Row]]:
+    for number in range(len(header.chunks)):
+        yield from read_columns(txn, header, number).rows()
+
+
+def _delete(environment: Environment, position: int, kept: Container[int]) -> None:
+    """Delete what lies under a position, but for some numbers, a bounded part at a time."""
+
+    def work(txn: Transaction) -> bool:
+        keys = ((key, int.from_bytes(key[codec.KEY_SIZE :], "big")) for key in _keys_of(txn, position))
+        doomed = [key for key, number in keys if number not in kept][:DELETIONS_MAX]
+        for key in doomed:
             txn.delete(_DATABASE, key)
+        return len(doomed) == DELETIONS_MAX
 
-    environment.write(work)
+    while environment.write(work):
+        pass
+
+
+def _sound(txn: Transaction) -> dict[int, Header]:
+    """Return the headers that check, by position, newest first."""
+    found: dict[int, Header] = {}
+    for position, raw in headers(txn):
+        with suppress(CorruptionError):
+            found[position] = parse_header(position, raw)
+    return found
 
 
 def prune(environment: Environment) -> list[int]:
-    """Delete the snapshots that as-of does not need; return their positions."""
-    dropped = superfluous(listed(environment))
-    for position in dropped:
+    """Delete the snapshots that as-of does not need; return their positions.
+
+    What others left behind that were cut short goes as well.
+    """
+    dropped: list[int] = []
+    for position in superfluous(listed(environment)):
+        with environment.read() as txn:
+            there = _sound(txn)
+        this = there.get(position)
+        if this is None or (not this.over and _lying_over(there, position)):
+            continue  # those that are read by way of it would go too
         drop(environment, position)
+        dropped.append(position)
+    for position, kept in _strays(environment).items():
+        _delete(environment, position, kept)
     return dropped
+
+
+def _strays(environment: Environment) -> dict[int, Container[int]]:
+    """Return the positions under which more lies than a snapshot, and the numbers that are its."""
+    with environment.read() as txn:
+        there = _sound(txn)
+        newest_position = max(there, default=0)
+        found: dict[int, Container[int]] = {}
+        for key in txn.keys(_DATABASE, b""):
+            position = int.from_bytes(key[: codec.KEY_SIZE], "big")
+            number = int.from_bytes(key[codec.KEY_SIZE :], "big")
+            header = there.get(position)
+            if header is not None:
+                kept = {0, *range(header.start, header.start + len(header.chunks))}
+                if number not in kept:
+                    found[position] = kept
+            elif position < newest_position and raw_header(txn, position) is None:
+                found[position] = ()
+    return found

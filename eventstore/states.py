@@ -216,8 +216,13 @@ class States:
             )
         return self._added
 
-    def columns(self, length: int) -> Iterator[Columns]:
-        """Iterate over the present states in chunks of at most twice `length` images."""
+    def columns(self, length: int, replaced: list[tuple[bytes, Row]]) -> Iterator[Columns]:
+        """Iterate over the present states in chunks of at most twice `length` images.
+
+        Args:
+            length: of a chunk.
+            replaced: takes the rows of the table that are not so any more, sorted.
+        """
         flat = self._flat()
         ended = set(flat._ended().values())
         for columns, changed in flat._parts():
@@ -225,21 +230,27 @@ class States:
                 if columns.digests:
                     yield columns
                 continue
-            rows = sorted(flat._merged(columns, changed, ended).items())
+            rows = sorted(flat._merged(columns, changed, ended, replaced).items())
             step = length if len(rows) > 2 * length else max(len(rows), 1)
             for start in range(0, len(rows), step):
                 yield Columns.of(rows[start : start + step])
 
     def _merged(
-        self, columns: Columns, changed: list[bytes], ended: set[int]
+        self,
+        columns: Columns,
+        changed: list[bytes],
+        ended: set[int],
+        replaced: list[tuple[bytes, Row]],
     ) -> dict[bytes, Row]:
         """Return the rows of a chunk as they are now."""
         rows = dict(columns.rows())
+        before: dict[bytes, Row] = {}
         if not ended.isdisjoint(columns.parent):
-            for image, row in rows.items():
-                if row[2] in ended:
-                    rows[image] = (*row[:2], 0, 0, *row[4:])
+            before.update((image, row) for image, row in rows.items() if row[2] in ended)
+            rows.update((image, (*row[:2], 0, 0, *row[4:])) for image, row in before.items())
         for image in changed:
+            if image in rows:
+                before.setdefault(image, rows[image])
             state = self.changes[image]
             if state is GONE:
                 rows.pop(image, None)
@@ -247,6 +258,7 @@ class States:
             parent = self.parent_of(image)
             held = None if parent is None else self.get(parent)
             rows[image] = row_of(state, 0 if held is None else held.created)
+        replaced += sorted(before.items())
         return rows
 
 

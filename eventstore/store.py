@@ -448,7 +448,11 @@ class ImageStore(StoreReader):
 
     def _store_snapshot(self, view: ImageView) -> None:
         """Store a view that was frozen, and let the live one lie over it from here on."""
-        header = snapshots.put(self._environment, view)
+        stored, newest = view, self._newest_snapshot()
+        if newest < view.position and newest != (view.origin or (0,))[0]:
+            # Another process has stored one since: only what lies over that takes its place.
+            stored = replay.view_at(self._environment, view.position)
+        header = snapshots.put(self._environment, stored)
         if header is not None:
             table = replay.table_of(self._environment, header)
             with self._lock:

@@ -32,6 +32,7 @@ class Table:
         read_chunk: ReadChunk,
         digest_at: Callable[[int], bytes],
         otherwise: Otherwise,
+        origin: tuple[int, bytes] | None = None,
     ) -> None:
         """Read nothing yet.
 
@@ -42,9 +43,11 @@ class Table:
             digest_at: returns the digest of the image that the record at a position created, or
                 raises `CorruptionError`.
             otherwise: returns all rows where a chunk cannot be read.
+            origin: position and digest of the snapshot that it is, if it is a whole one.
         """
         self.images = images
         self.firsts = firsts
+        self.origin = origin
         self._read_chunk = read_chunk
         self._digest_at = digest_at
         self._otherwise = otherwise

@@ -21,7 +21,7 @@ from itertools import chain
 import msgspec
 
 from eventstore import clock, digest, digest_set
-from eventstore.columns import Columns, State
+from eventstore.columns import Columns, Row, State
 from eventstore.errors import CorruptionError, ImageNotFoundError
 from eventstore.events import (
     Created,
@@ -52,7 +52,7 @@ class ImageView:
     ) -> None:
         """Take `states` as they are at `position`, whose record has `time_ns`."""
         self._states = states if isinstance(states, States) else States(changes=dict(states or {}))
-        self._position = position
+        self._position = self._base_position = position
         self._time_ns = time_ns
         self._read_config = read_config
         self._hidden: set[bytes] = set()
@@ -97,12 +97,14 @@ class ImageView:
 
     def freeze(self) -> ImageView:
         """Return a view of this position that never moves; nothing is hidden in it."""
-        return ImageView(
+        frozen = ImageView(
             self._states.copy(),
             position=self._position,
             time_ns=self._time_ns,
             read_config=self._read_config,
         )
+        frozen._base_position = self._base_position
+        return frozen
 
     def branch(self, read_config: ReadConfig | None) -> ImageView:
         """Return a view that starts as this one and moves on without it, at no cost.
@@ -122,6 +124,7 @@ class ImageView:
     def lay_over(self, table: Table, frozen: ImageView) -> None:
         """Hold as changes only what has changed since `frozen`, whose images `table` holds."""
         self._states.lay_over(table, frozen._states.changes)
+        self._base_position = frozen._position
 
     def load(self) -> None:
         """Read what has not been read yet, so that nothing need be read later."""
@@ -134,9 +137,30 @@ class ImageView:
         """
         return self._states.rows()
 
-    def columns(self, length: int) -> Iterator[Columns]:
-        """Iterate over the rows in columns, at most twice `length` images at a time."""
-        return self._states.columns(length)
+    def columns(
+        self, length: int, replaced: list[tuple[bytes, Row]] | None = None
+    ) -> Iterator[Columns]:
+        """Iterate over the rows in columns, at most twice `length` images at a time.
+
+        Args:
+            length: how many images at least, where there are more than that.
+            replaced: takes the rows that were otherwise, or not, in the snapshot below, sorted.
+        """
+        return self._states.columns(length, [] if replaced is None else replaced)
+
+    @property
+    def base_position(self) -> int:
+        """Return the position of what the view was made of; records were applied from there on.
+
+        Of an image that lost its parent before it, no trace of that parent is left; of one that
+        lost it later there is, so that the deletion of the parent can be taken back.
+        """
+        return self._base_position
+
+    @property
+    def origin(self) -> tuple[int, bytes] | None:
+        """Return position and digest of the whole snapshot that the view lies over, if it does."""
+        return self._states.table.origin
 
     @property
     def digest(self) -> str:
