@@ -151,9 +151,10 @@ def decode_events(stored: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[int, 
         checksum = crc32(payload, crc32(key)).to_bytes(CHECKSUM_SIZE, "big")
         if not raw.endswith(checksum) or not _well_shaped(event):
             decode_envelope(position, raw)  # says what is wrong
-        if type(event) is LastUpdatedSetFirst:
-            event = upcast(event, envelope.time_ns)
-        yield position, envelope.time_ns, event
+        if isinstance(event, LastUpdatedSetFirst):
+            yield position, envelope.time_ns, upcast(event, envelope.time_ns)
+        else:
+            yield position, envelope.time_ns, event
 
 
 def decode_envelope(position: int, raw: bytes) -> Envelope:

@@ -8,9 +8,9 @@ what did not happen is not in the log.
 from __future__ import annotations
 
 from eventstore import digest
+from eventstore.columns import State
 from eventstore.errors import ImageNotFoundError, InvalidParentError
 from eventstore.events import Created, Deleted, Event, LastUpdatedSet, MarkedBuilt, ParentSet
-from eventstore.columns import State
 from eventstore.view import ImageView
 
 

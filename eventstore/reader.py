@@ -439,9 +439,7 @@ class StoreReader:
                 )
             return digest.to_text(digest_set.the_one(term, sorted(matches)))
 
-    def _ever(
-        self, low: bytes, high: bytes, txn: Transaction, present: list[bytes]
-    ) -> set[bytes]:
+    def _ever(self, low: bytes, high: bytes, txn: Transaction, present: list[bytes]) -> set[bytes]:
         """Return the first images, there or gone, from `low` through `high`.
 
         Raises:
@@ -459,7 +457,10 @@ class StoreReader:
     def diff(
         self, a: ImageView | datetime | int, b: ImageView | datetime | int | None = None
     ) -> diff.ViewDiff:
-        """Return what differs between two moments, positions and times at the cost of what is between.
+        """Return what differs between two moments.
+
+        Between positions and times it costs what the records between them do, and where an image
+        was deleted there, an as-of besides.
 
         Args:
             a: a view, a position, or an aware datetime.

@@ -200,6 +200,10 @@ def _make_difference(
     return environment.write(partial(_put_header, header=less, instead=seal))
 
 
+def _number(key: bytes) -> int:
+    return int.from_bytes(key[codec.KEY_SIZE :], "big")
+
+
 def _keys_of(txn: Transaction, position: int) -> list[bytes]:
     """Return the keys of all that lies under a position."""
     prefix = codec.position_key(position)
@@ -227,6 +231,10 @@ def headers(txn: Transaction) -> Iterator[tuple[int, bytes]]:
         start = _key(position - 1, 0xFFFFFFFF)
 
 
+def _wrong(position: int, what: str) -> CorruptionError:
+    return CorruptionError(f"snapshot {position} {what}", position=position)
+
+
 def raw_header(txn: Transaction, position: int) -> bytes | None:
     """Return the header's bytes of the snapshot at a position, None if there is none."""
     return txn.get(_DATABASE, _key(position, 0))
@@ -241,9 +249,9 @@ def parse_header(position: int, raw: bytes) -> Header:
     try:
         header = _header_decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptionError(f"snapshot {position}: malformed header") from error
+        raise _wrong(position, "has a malformed header") from error
     if header.digest != header.seal() or header.position != position:
-        raise CorruptionError(f"snapshot {position}: header does not check")
+        raise _wrong(position, "has a header that does not check")
     if header.firsts is not None and (
         len(header.firsts) != len(header.chunks)
         or any(len(first) != DIGEST_SIZE for first in header.firsts)
@@ -251,7 +259,7 @@ def parse_header(position: int, raw: bytes) -> Header:
         or sorted(set(header.firsts)) != header.firsts
         or (header.over and header.over <= position)
     ):
-        raise CorruptionError(f"snapshot {position}: header is of no snapshot")
+        raise _wrong(position, "has a header of no snapshot")
     return header
 
 
@@ -263,7 +271,7 @@ def _chunk(txn: Transaction, header: Header, number: int) -> bytes:
     """
     payload = txn.get(_DATABASE, _key(header.position, header.start + number))
     if payload is None or hashlib.sha256(payload).digest() != header.chunks[number]:
-        raise CorruptionError(f"snapshot {header.position}: chunk {number + 1} does not check")
+        raise _wrong(header.position, f"has a chunk, {number + 1}, that does not check")
     return payload
 
 
@@ -275,7 +283,7 @@ def read_columns(txn: Transaction, header: Header, number: int) -> Columns:
     """
     found = columns.decode(_chunk(txn, header, number))
     if header.firsts is None or found.digests[:1] != [header.firsts[number]]:
-        raise CorruptionError(f"snapshot {header.position}: chunk {number + 1} starts otherwise")
+        raise _wrong(header.position, f"has a chunk, {number + 1}, that starts otherwise")
     return found
 
 
@@ -291,7 +299,7 @@ def resolve(txn: Transaction, header: Header) -> tuple[Header, list[tuple[bytes,
         over.append(dict(_rows(txn, header)))
         raw = raw_header(txn, header.over)
         if raw is None:
-            raise CorruptionError(f"snapshot {position}: {header.over}, over which it lies, is gone")
+            raise _wrong(header.over, f"is gone, and that at {position} lies over it")
         header = parse_header(header.over, raw)
     rows: dict[bytes, Row] = {}
     for part in reversed(over):  # those of the nearest one hold
@@ -311,7 +319,7 @@ class Layout:
         self.header = header
         self.whole, self._rows = resolve(txn, header)
         if self.whole.firsts is None:
-            raise CorruptionError(f"snapshot {header.position}: lies over one of another shape")
+            raise _wrong(header.position, "lies over one of another shape")
         self.firsts = list(self.whole.firsts)
         if header.over:
             # Images that are gone may come before all that are there.
@@ -342,7 +350,7 @@ def load(txn: Transaction, header: Header) -> dict[bytes, State]:
     """
     states = _states_of(txn, header) if header.firsts is None else _states_in(txn, header)
     if len(states) != header.images:
-        raise CorruptionError(f"snapshot {header.position}: wrong number of images")
+        raise _wrong(header.position, "has a wrong number of images")
     return states
 
 
@@ -353,11 +361,11 @@ def _states_of(txn: Transaction, header: Header) -> dict[bytes, State]:
         try:
             states.update(_rows_decoder.decode(_chunk(txn, header, number)))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise CorruptionError(f"snapshot {header.position}: malformed chunk") from error
+            raise _wrong(header.position, "has a malformed chunk") from error
     digests = {len(image) for image in states}
     digests.update(len(state.parent) for state in states.values() if state.parent is not None)
     if not digests <= {DIGEST_SIZE}:
-        raise CorruptionError(f"snapshot {header.position}: names what is no digest")
+        raise _wrong(header.position, "names what is no digest")
     return states
 
 
@@ -370,10 +378,10 @@ def _states_in(txn: Transaction, header: Header) -> dict[bytes, State]:
         for at, image in enumerate(part.digests):
             parent = part.parent[at]
             if parent and parent not in created:
-                raise CorruptionError(f"snapshot {header.position}: a parent is not there")
+                raise _wrong(header.position, "names a parent that is not there")
             states[image] = part.state(at, created[parent] if parent else None)
     if sorted(states) != list(states):
-        raise CorruptionError(f"snapshot {header.position}: not sorted")
+        raise _wrong(header.position, "is not sorted")
     return states
 
 
@@ -445,9 +453,7 @@ def drop(environment: Environment, position: int) -> None:
             break
         for header, rows in lower:
             at = (header.position, header.digest)
-            if rows is None or not _make_difference(
-                environment, *at, rows, there[position].over
-            ):
+            if rows is None or not _make_difference(environment, *at, rows, there[position].over):
                 drop(environment, header.position)
     _delete(environment, position, ())
 
@@ -480,8 +486,8 @@ def _delete(environment: Environment, position: int, kept: Container[int]) -> No
     """Delete what lies under a position, but for some numbers, a bounded part at a time."""
 
     def work(txn: Transaction) -> bool:
-        keys = ((key, int.from_bytes(key[codec.KEY_SIZE :], "big")) for key in _keys_of(txn, position))
-        doomed = [key for key, number in keys if number not in kept][:DELETIONS_MAX]
+        doomed = [key for key in _keys_of(txn, position) if _number(key) not in kept]
+        doomed = doomed[:DELETIONS_MAX]
         for key in doomed:
             txn.delete(_DATABASE, key)
         return len(doomed) == DELETIONS_MAX
@@ -526,11 +532,10 @@ def _strays(environment: Environment) -> dict[int, Container[int]]:
         found: dict[int, Container[int]] = {}
         for key in txn.keys(_DATABASE, b""):
             position = int.from_bytes(key[: codec.KEY_SIZE], "big")
-            number = int.from_bytes(key[codec.KEY_SIZE :], "big")
             header = there.get(position)
             if header is not None:
                 kept = {0, *range(header.start, header.start + len(header.chunks))}
-                if number not in kept:
+                if _number(key) not in kept:
                     found[position] = kept
             elif position < newest_position and raw_header(txn, position) is None:
                 found[position] = ()

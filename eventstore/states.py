@@ -34,7 +34,9 @@ class States:
             length: how many images there are; counted if not given.
         """
         self.table = table
-        self._ask_table: Callable[[bytes], State | None] = table.get if table.firsts else {}.get
+        self._ask_table: Callable[[bytes], State | None] = (
+            table.get if table.firsts else _NO_STATES.get
+        )
         self.changes: dict[bytes, State] = {} if changes is None else changes
         self._added: DigestSet | None = None
         if length < 0:
@@ -279,3 +281,4 @@ class _Branch(States):
 
 
 _NO_COLUMNS = Columns.of([])
+_NO_STATES: dict[bytes, State] = {}

@@ -148,9 +148,7 @@ class Table:
         """Iterate over digests, sorted, and states."""
         ids = self._creations()
         for columns in self.chunks():
-            for at, (image, parent) in enumerate(
-                zip(columns.digests, columns.parent, strict=True)
-            ):
+            for at, (image, parent) in enumerate(zip(columns.digests, columns.parent, strict=True)):
                 yield image, columns.state(at, ids.get(parent) if parent else None)
 
     def between(self, low: bytes, high: bytes) -> Iterator[bytes]:

@@ -154,6 +154,7 @@ class _Replay:
     def __init__(self, read: Read, stored: dict[int, bytes]) -> None:
         self.read = read
         self.stored = stored
+        self.reported: set[int] = set()
         self.view = ImageView()
         self.sound = True
         self.heads: dict[bytes, int] = {}
@@ -253,22 +254,30 @@ class _Replay:
                 header = snapshots.parse_header(position, raw)
                 states = snapshots.load(txn, header)
         except CorruptionError as error:
-            yield Problem("snapshot", str(error), position)
+            yield from self._of_snapshot(error, position)
             return
         if header.time_ns != self.view.time_ns or states != dict(self.view.rows()):
             yield Problem("snapshot", f"snapshot {position} is not the view", position)
 
     def _other_snapshots(self, last: int) -> Iterator[Problem]:
         """Check those that no view could be derived for by themselves."""
-        for position, raw in sorted(self.stored.items()):
+        for position, listed in sorted(self.stored.items()):
             if position > last:
                 yield Problem("snapshot", f"snapshot {position} is beyond the log", position)
                 continue
             try:
                 with self.read() as txn:
+                    raw = snapshots.raw_header(txn, position) or listed
                     snapshots.load(txn, snapshots.parse_header(position, raw))
             except CorruptionError as error:
-                yield Problem("snapshot", str(error), position)
+                yield from self._of_snapshot(error, position)
+
+    def _of_snapshot(self, error: CorruptionError, position: int) -> Iterator[Problem]:
+        """Report a snapshot once, though others may be read by way of it."""
+        at = position if error.position is None else error.position
+        if at not in self.reported:
+            self.reported.add(at)
+            yield Problem("snapshot", str(error), at)
 
 
 def _configs(read: Read, created: set[bytes], stored: set[bytes]) -> Iterator[Problem]:

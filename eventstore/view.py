@@ -14,7 +14,8 @@ for and kept up to date from then on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from itertools import chain
 
@@ -72,7 +73,7 @@ class ImageView:
         """Return the parent of an image if it has one that is still there."""
         return self._states.parent_of(image)
 
-    def children_of(self, parents: Set[bytes]) -> Iterator[tuple[bytes, State]]:
+    def children_of(self, parents: AbstractSet[bytes]) -> Iterator[tuple[bytes, State]]:
         """Iterate over the images whose parent is one of some, and their states."""
         for image, parent in self._states.parents():
             state = self._states.get(image) if parent in parents else None

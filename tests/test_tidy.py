@@ -61,7 +61,20 @@ ORDER = [
     "cli",
     "__main__",
 ]
-PURE = {"errors", "digest", "go_json", "events", "image", "digest_set", "columns", "table", "states", "view", "decide", "diff"}
+PURE = {
+    "errors",
+    "digest",
+    "go_json",
+    "events",
+    "image",
+    "digest_set",
+    "columns",
+    "table",
+    "states",
+    "view",
+    "decide",
+    "diff",
+}
 IMPURE_MODULES = {"os", "io", "time", "threading", "socket", "pathlib", "random", "lmdb", "logging"}
 CORE_DEPENDENCIES = {"msgspec", "lmdb"}
 LMDB_MODULES = {"lmdb_env.py", "lmdb_structure.py", "lmdb_transaction.py"}

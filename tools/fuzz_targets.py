@@ -41,6 +41,7 @@ from eventstore import (
     snapshots,
 )
 from eventstore.cli import listing, moments, output, shapes
+from eventstore.columns import Columns, State, row_of
 from eventstore.events import (
     Created,
     Deleted,
@@ -54,7 +55,6 @@ from eventstore.layers import DockerLayerDB
 from eventstore.lmdb_env import Environment
 from eventstore.sources.docker_imagedb import DockerImageDB
 from eventstore.sync import sync
-from eventstore.columns import State
 from fuzz_mutations import JSON, JSON_TOKENS, TEXTS, Codec, mutate_as_tree, mutate_bytes
 
 DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
@@ -363,31 +363,44 @@ class SnapshotTarget(Target):
         )
 
     def seeds(self) -> list[bytes]:
-        """Return chunks of states, and headers."""
+        """Return chunks in columns and in the first version's shape, and headers."""
         states = {
             a_digest(0): State(1, 1, None, 0, None, False),
             a_digest(1): State(2, 5, a_digest(0), 3, 7, True),
         }
-        chunk = msgspec.msgpack.encode(states)
-        return [chunk, msgspec.msgpack.encode({}), self.header(chunk), self.header(b"", position=8)]
+        rows = [(image, row_of(state, state.parent_at and 1)) for image, state in states.items()]
+        chunk = Columns.of(sorted(rows)).encode()
+        first = msgspec.msgpack.encode(states)
+        headers = [self.header(chunk), self.header(b"", position=8), self.header(first, first=True)]
+        return [chunk, first, msgspec.msgpack.encode({}), *headers]
 
-    def header(self, chunk: bytes, position: int = 9, images: int = 2) -> bytes:
+    def header(
+        self, chunk: bytes, position: int = 9, images: int = 2, *, first: bool = False
+    ) -> bytes:
         """Return a header that checks, of one chunk."""
         digests = [hashlib.sha256(chunk).digest()]
-        seal = snapshots._header_digest(position, 5, images, digests)
-        return msgspec.msgpack.encode(snapshots.Header(position, 5, images, digests, seal))
+        header = snapshots.Header(position, 5, images, digests, b"")
+        if not first:
+            starts = [chunk[1:33].ljust(32, b"\0")]
+            header = msgspec.structs.replace(header, firsts=starts)
+        return self.sealed(header, 5 if first else 8)
+
+    def sealed(self, header: snapshots.Header, length: int) -> bytes:
+        """Return a header's bytes, its digest made to fit."""
+        header = msgspec.structs.replace(header, digest=header.seal())
+        return msgspec.msgpack.encode(msgspec.structs.astuple(header)[:length])
 
     def attack(self, data: bytes) -> None:
         """Take it for a header, for a header with a digest that fits, and for a chunk."""
         self.parse(data, b"")
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
             header = msgspec.msgpack.decode(data, type=snapshots.Header)
-            seal = snapshots._header_digest(*msgspec.structs.astuple(header)[:4])
-            self.parse(msgspec.msgpack.encode(msgspec.structs.replace(header, digest=seal)), b"")
-        images = 2
+            self.parse(self.sealed(header, 5 if header.firsts is None else 8), b"")
+        images = max(len(data) // 57, 1)
+        self.parse(self.header(data, images=images), data)
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
             images = len(msgspec.msgpack.decode(data))
-        self.parse(self.header(data, images=images), data)
+        self.parse(self.header(data, images=images, first=True), data)
 
     def parse(self, raw: bytes, chunk: bytes) -> None:
         """Parse a header, load its chunk, and read the view that comes of it."""

@@ -17,8 +17,10 @@ from eventstore import (
     CorruptionError,
     EventStoreError,
     ImageStore,
+    ImageView,
     StoreIOError,
     digest,
+    replay,
     snapshots,
 )
 from eventstore.lmdb_pages import PageFile
@@ -93,6 +95,7 @@ def build(path: Path, images: int) -> None:
     """Make the store that is to be damaged."""
     ticks = iter(range(TIME_NS, TIME_NS + 10**15, 10**9))
     snapshots.CHUNK_LENGTH = 8
+    snapshots.INTERVAL_MIN = 16  # so that some become differences, and are kept
     with ImageStore.open(path, actor="rot", map_size=MAP_SIZE, now=lambda: next(ticks)) as store:
         ids = [store.create(config("first"), reason="alone")]
         for start in range(0, images, 8):
@@ -101,7 +104,7 @@ def build(path: Path, images: int) -> None:
                     ids.append(store.create(config(f"image {number}", number % 5 * 40)))
                     store.set_parent(ids[-1], ids[number // 2])
             store.set_built_locally(ids[start])
-            snapshots.put(store._environment, store.as_of(position=store.position))
+            store.take_snapshot()
         large = [store.create(config(f"large {size}", size)) for size in (5_000, 30_000)]
         for image_id in (*ids[2:12], large[0]):
             store.delete(image_id, reason="no longer needed")
@@ -109,11 +112,15 @@ def build(path: Path, images: int) -> None:
             store.create(config(f"image {number}", number % 5 * 40))
         store.delete(ids[2])
         store.set_last_updated(ids[0], 5)
-        snapshots.put(store._environment, store.as_of(position=store.position))
+        store.take_snapshot()
         for number in range(6):
             store.set_last_updated(ids[20 + number], number)
         store.delete(ids[13])
         store.set_last_updated(ids[0], 6)
+
+
+def _digest(view: ImageView) -> str:
+    return hashlib.sha256(repr((view.position, list(view.rows()))).encode()).hexdigest()
 
 
 class Pristine:
@@ -160,6 +167,7 @@ class Pristine:
             yield f"stream {short}", partial(self._stream, store, image_id)
         for position in range(self.position + 1):
             yield f"as of {position}", partial(self._as_of, store, position)
+            yield f"replayed {position}", partial(self._replayed, store, position)
         yield "never there", lambda: list(store.records("sha256:" + "0" * 64))
 
     def _image(self, store: ImageStore, image_id: str) -> object:
@@ -170,8 +178,11 @@ class Pristine:
         return [record.raw for record in store.records(image_id)]
 
     def _as_of(self, store: ImageStore, position: int) -> str:
-        view = store.as_of(position=position)
-        return hashlib.sha256(repr((view.position, list(view.rows()))).encode()).hexdigest()
+        return _digest(store.as_of(position=position))
+
+    def _replayed(self, store: ImageStore, position: int) -> str:
+        """Return what a snapshot and the records after it say, with no other view to start from."""
+        return _digest(replay.view_at(store._environment, position))
 
     def ask(self, store: ImageStore) -> Iterator[Answer]:
         """Iterate over the questions and their answers; an error is an answer."""

@@ -20,8 +20,8 @@ from eventstore import (
     reader_slots,
     snapshots,
 )
+from eventstore.columns import Columns, Row
 from eventstore.lmdb_env import DATABASES
-from eventstore.columns import Columns
 from making import config
 from store.children import run, speaking, started
 
@@ -153,9 +153,11 @@ def test_a_snapshot_whose_chunks_were_pruned_while_it_was_stored_does_not_count(
     environment = store._environment
 
     class Pruned(ImageView):
-        def columns(self, length: int) -> Iterator[Columns]:
+        def columns(
+            self, length: int, replaced: list[tuple[bytes, Row]] | None = None
+        ) -> Iterator[Columns]:
             for _ in range(snapshots.CHUNKS_A_WRITE):
-                yield from super().columns(length)
+                yield from super().columns(length, replaced)
             snapshots.drop(environment, taken.position)
 
     view = store.as_of(position=taken.position)

@@ -25,11 +25,11 @@ from eventstore import (
     snapshots,
 )
 from eventstore.cli import moments
+from eventstore.columns import State
 from eventstore.digest_set import DigestSet
 from eventstore.image import parse_instant
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
-from eventstore.columns import State
 
 D = b"\x11" * 32
 
