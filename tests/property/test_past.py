@@ -1,0 +1,177 @@
+"""Random histories with snapshots of all kinds: every way to a past view leads to the same one."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from eventstore import ImageStore, ImageView, InvalidParentError, diff, past, replay, snapshots
+from making import config
+
+SEEDS = range(14)
+
+
+class History:
+    """A store that has lived at random, with bounds so small that all of them are met."""
+
+    def __init__(self, path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Live."""
+        self.path = path
+        self.choose = random.Random(seed)
+        for module, name, values in (
+            (snapshots, "INTERVAL_MIN", (3, 8, 20)),
+            (snapshots, "CHUNK_LENGTH", (1, 2, 5, 50)),
+            (snapshots, "CHUNKS_A_WRITE", (1, 4)),
+            (snapshots, "DELETIONS_MAX", (1, 3, 100)),
+            (past, "STEPS_MAX", (0, 2, 10, 2_000)),
+            (past, "STREAM_MAX", (1, 3, 64)),
+        ):
+            monkeypatch.setattr(module, name, self.choose.choice(values))
+        self.store = ImageStore.open(path, actor="a")
+        for _ in range(self.choose.randrange(20, 50)):
+            self.act()
+
+    def act(self) -> None:
+        """Do one thing, or a batch of them."""
+        what, store = self.choose.random(), self.store
+        if what < 0.3:
+            with store.transaction():
+                for _ in range(self.choose.randrange(1, 25)):
+                    self.step()
+        elif what < 0.4:
+            store.take_snapshot()
+        elif what < 0.5:
+            store.close()
+            self.store = ImageStore.open(self.path, actor="a")
+        elif what < 0.55 and store.position:
+            at = self.choose.randrange(store.position)
+            snapshots.put(store._environment, store.as_of(position=at))
+        elif what < 0.6 and store.snapshots():
+            snapshots.drop(store._environment, self.choose.choice(store.snapshots()).position)
+        elif what < 0.65:
+            list(store.heads())
+        else:
+            self.step()
+
+    def step(self) -> None:
+        """Make one change."""
+        what, images = self.choose.random(), list(self.store)
+        if what < 0.45 or not images:
+            self.store.create(config(str(self.choose.randrange(60))))
+            return
+        image_id = self.choose.choice(images)
+        if what < 0.6:
+            self.store.delete(image_id)
+        elif what < 0.8:
+            with suppress(InvalidParentError):
+                self.store.set_parent(image_id, self.choose.choice([None, *images]))
+        elif what < 0.95:
+            self.store.set_last_updated(image_id, self.choose.randrange(1_000))
+        else:
+            self.store.set_built_locally(image_id)
+
+    def derived(self) -> list[ImageView]:
+        """Return the view at each position, folded from nothing."""
+        environment = self.store._environment
+        return [replay.from_nothing(environment, at) for at in range(self.store.position + 1)]
+
+
+@pytest.fixture(params=SEEDS)
+def history(
+    request: pytest.FixtureRequest, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> History:
+    """Return a history for each seed."""
+    return History(store_path, request.param, monkeypatch)
+
+
+def assert_same(view: ImageView, expected: ImageView) -> None:
+    """Compare everything that two views answer."""
+    assert (view.digest, len(view), list(view)) == (expected.digest, len(expected), list(expected))
+    assert list(view.heads()) == list(expected.heads())
+    for image_id in expected:
+        assert view.children(image_id) == expected.children(image_id)
+        assert view.get_parent(image_id) == expected.get_parent(image_id)
+        assert view.get_last_updated(image_id) == expected.get_last_updated(image_id)
+        assert view.is_built_locally(image_id) == expected.is_built_locally(image_id)
+        assert view.search(image_id[7:20]) == image_id
+
+
+def test_every_way_to_a_view_leads_to_the_same_one(history: History) -> None:
+    """The live view, a snapshot and a tail, a neighbour moved on or back: as from nothing."""
+    store, choose = history.store, history.choose
+    views = history.derived()
+    assert list(store.verify()) == []
+    assert_same(store.view(), views[-1])
+    for position, expected in enumerate(views):
+        assert replay.view_at(store._environment, position).digest == expected.digest
+    for _ in range(len(views)):
+        position = choose.randrange(len(views))
+        assert_same(store.as_of(position=position), views[position])
+
+
+def test_every_snapshot_holds_the_view_of_its_position(history: History) -> None:
+    """Whole ones and differences, by demand, by policy, of the past, and after others went."""
+    views = history.derived()
+    with history.store._environment.read() as txn:
+        for position, raw in snapshots.headers(txn):
+            header = snapshots.parse_header(position, raw)
+            assert snapshots.load(txn, header) == dict(views[position].rows())
+            assert (header.images, header.time_ns) == (
+                len(views[position]),
+                views[position].time_ns,
+            )
+
+
+def test_a_difference_from_the_log_is_that_of_the_views(history: History) -> None:
+    """Whichever two positions, whichever comes first, also where parents were deleted between."""
+    views, choose = history.derived(), history.choose
+    for _ in range(300):
+        before, after = choose.randrange(len(views)), choose.randrange(len(views))
+        expected = diff.between(views[before], views[after])
+        assert history.store.diff(before, after) == expected
+
+
+def test_a_snapshot_makes_the_one_before_a_difference(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the past takes the room of what was otherwise, not of all that was."""
+    monkeypatch.setattr(snapshots, "INTERVAL_MIN", 50)
+    with ImageStore.open(store_path) as store:
+        for start in range(0, 400, 50):
+            with store.transaction():
+                for number in range(start, start + 50):
+                    store.create(config(str(number)))
+        store.delete(next(iter(store)))
+        newest = store.take_snapshot()
+        with store._environment.read() as txn:
+            found = [snapshots.parse_header(*entry) for entry in snapshots.headers(txn)]
+        assert found[0].position == newest.position
+        assert [header.over for header in found[:3]] == [0, *(h.position for h in found[:2])]
+        assert len(found) >= 4
+        for header in found[1:]:
+            assert len(header.chunks) == int(header is found[1])  # the image that was deleted
+
+
+def test_a_view_that_was_handed_out_outlives_its_snapshot_and_its_store(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads its chunks when they are needed, and they may be gone by then."""
+    monkeypatch.setattr(snapshots, "CHUNK_LENGTH", 4)
+    with ImageStore.open(store_path) as store:
+        ids = [store.create(config(str(number))) for number in range(40)]
+        for child, parent in zip(ids[1:], ids, strict=False):
+            store.set_parent(child, parent)
+        store.take_snapshot()
+    with ImageStore.open(store_path) as store:
+        expected = replay.from_nothing(store._environment, store.position)
+        view = store.as_of(position=store.position)
+        other = store.as_of(position=store.position)
+        for found in store.snapshots():
+            snapshots.drop(store._environment, found.position)
+        assert view.get_parent(ids[7]) == ids[6]
+        store.delete(ids[6])
+        assert_same(view, expected)
+    assert_same(other, expected)
