@@ -25,6 +25,8 @@ ORDER = [
     "go_json",
     "regular_file",
     "events",
+    "image_parts",
+    "plain_config",
     "image",
     "digest_set",
     "layers",
@@ -57,7 +59,19 @@ ORDER = [
     "cli",
     "__main__",
 ]
-PURE = {"errors", "digest", "go_json", "events", "image", "digest_set", "view", "decide", "diff"}
+PURE = {
+    "errors",
+    "digest",
+    "go_json",
+    "events",
+    "image_parts",
+    "plain_config",
+    "image",
+    "digest_set",
+    "view",
+    "decide",
+    "diff",
+}
 IMPURE_MODULES = {"os", "io", "time", "threading", "socket", "pathlib", "random", "lmdb", "logging"}
 CORE_DEPENDENCIES = {"msgspec", "lmdb"}
 LMDB_MODULES = {"lmdb_env.py", "lmdb_structure.py", "lmdb_transaction.py"}
