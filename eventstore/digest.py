@@ -8,6 +8,7 @@ Docker's image store.
 from __future__ import annotations
 
 import hashlib
+from binascii import a2b_hex
 
 from eventstore.errors import ImageNotFoundError
 
@@ -38,10 +39,10 @@ def parse(text: str) -> bytes | None:
     if len(text) != _ID_LENGTH:
         return None
     try:
-        digest = bytes.fromhex(text[_DIGITS_START:])
+        digest = a2b_hex(text[_DIGITS_START:])
     except ValueError:
         return None
-    # Spaces and capitals, which `fromhex` takes too, and any other prefix do not come back.
+    # Capitals, which `a2b_hex` takes too, and any other prefix do not come back.
     return digest if PREFIX + digest.hex() == text else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from eventstore import clock, digest
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
 _INSTANT = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d?):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
 )
@@ -173,15 +174,15 @@ def parse_instant(text: str) -> int | None:
         if int(zone_hours) > 24 or int(zone_minutes) > 60:
             return None
         offset = (int(zone_hours) * 60 + int(zone_minutes)) * (1 if sign == "+" else -1)
+    if hour > 23 or minute > 59 or second > 59:
+        return None
     try:
-        # Python has no year 0; a year of the same length stands in for it.
-        moment = datetime(year or 4, month, day, hour, minute, second, tzinfo=UTC)
+        # Python has no year 0; four years later, a year of the same length stands in for it.
+        days = date(year or 4, month, day).toordinal() - _EPOCH_DAY
     except ValueError:
         return None
-    seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
     if year == 0:
-        seconds -= (datetime(5, 1, 1, tzinfo=UTC) - datetime(1, 1, 1, tzinfo=UTC)) // timedelta(
-            seconds=1
-        )
-    nanoseconds = int(((fraction or "") + "0" * 9)[:9])
-    return (seconds - offset * 60) * clock.NANOSECONDS + nanoseconds
+        days -= 4 * 365 + 1
+    seconds = days * 86400 + hour * 3600 + (minute - offset) * 60 + second
+    nanoseconds = int(fraction[:9].ljust(9, "0")) if fraction else 0
+    return seconds * clock.NANOSECONDS + nanoseconds

@@ -83,11 +83,11 @@ def test_any_change_of_bytes_is_the_same_by_both_decoders(raw: bytes, data: st.D
 WEAKENINGS = [
     ("plain_config", "if braces != objects and", "if False and"),
     ("plain_config", "raw.count(b'\"created\"') != len(times) or ", ""),
-    ("plain_config", " or _ESCAPED_LETTER.search(raw) is not None", ""),
+    ("plain_config", " or _find_escaped_letter(raw) is not None", ""),
     ("plain_config", "    forbid_unknown_fields=True,", ""),
     ("plain_config", "len(_decode_times(listed)) == len(texts)", "bool(_decode_times(listed))"),
-    ("plain_config", r'\["[0-9T:.-]++Z(?:","[0-9T:.-]++Z)*+"\]', ".*"),
-    ("plain_config", r'\["[0-9T:.-]++Z(?:","[0-9T:.-]++Z)*+"\]', r"(?s:[^+\\]*)"),
+    ("plain_config", "not listed.translate(None, _OF_TIMES_IN_UTC) and ", ""),
+    ("plain_config", ' and listed.count(b"Z") == len(texts)', ""),
     ("plain_config", "all(parse_instant(text) is not None for text in texts)", "True"),
     ("plain_config", "        _settle(run)\n", "        pass\n"),
     ("image_parts", "Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]", "int"),
@@ -106,7 +106,7 @@ WEAKENINGS = [
 def test_without_any_of_its_checks_the_fast_decoder_is_found_out(
     weakening: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The comparison can fail: with one check less, some changed config is read differently."""
+    """The comparison can fail: with one check less, some small config is read differently."""
     edited, old, new = weakening
     for module in (image_parts, plain_config):
         weakened = ModuleType(module.__name__)
@@ -120,7 +120,7 @@ def test_without_any_of_its_checks_the_fast_decoder_is_found_out(
         exec(compile(source, module.__file__, "exec"), vars(weakened))
     monkeypatch.setattr(image, "plain_config", weakened)
     monkeypatch.setattr(fuzz_plain, "plain_config", weakened)
-    assert any(found_out(raw) for raw in mutants(20 * MUTANTS))
+    assert any(found_out(raw) for raw in fuzz_plain.TRICKY)
 
 
 def found_out(raw: bytes) -> bool:
