@@ -21,7 +21,9 @@ surrogates. What it does not see is checked here:
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -76,9 +78,14 @@ class PlainConfig(
     build_information: str = ""
 
 
-_decode = msgspec.json.Decoder(PlainConfig).decode
 _encode = msgspec.json.Encoder().encode
 _decode_times = msgspec.json.Decoder(list[Annotated[datetime, Meta(tz=True)]]).decode
+
+
+@cache
+def _decoder() -> Callable[[bytes], PlainConfig]:
+    """Return what decodes; it is made at its first use, for that takes a millisecond or two."""
+    return msgspec.json.Decoder(PlainConfig).decode
 
 
 def decode(raw: bytes) -> PlainConfig | None:
@@ -90,7 +97,7 @@ def decode(raw: bytes) -> PlainConfig | None:
     if len(raw) > SIZE_MAX or _find_escaped_letter(raw) is not None:
         return None
     try:
-        plain = _decode(raw)
+        plain = _decoder()(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     steps = plain.history or ()
