@@ -115,6 +115,8 @@ def real_configs() -> list[bytes]:
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
     """Return a config like another: with other members, written otherwise, of other bytes."""
+    if chance.random() < 0.2:
+        return with_other_bytes(data, chance)
     try:
         tree = go_json.parse(data)
     except go_json.GoJSONError:
@@ -122,10 +124,14 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     for _ in range(chance.choice((1, 1, 1, 2))):
         change(chance.choice(list(containers(tree)) or [[]]), chance)
     raw = write(tree, chance.choice(STYLES), chance).encode("utf-8", "surrogatepass")
-    if chance.random() < 0.1:
-        at = chance.randrange(len(raw) + 1)
-        raw = raw[:at] + chance.choice(BYTES) + raw[at + chance.randrange(2) :]
-    return raw
+    return with_other_bytes(raw, chance) if chance.random() < 0.1 else raw
+
+
+def with_other_bytes(raw: bytes, chance: random.Random) -> bytes:
+    """Return a text with something put in at one place, or with a byte less."""
+    at = chance.randrange(len(raw) + 1)
+    put_in = b"" if chance.random() < 0.1 else chance.choice(BYTES)
+    return raw[:at] + put_in + raw[at + chance.randrange(2) :]
 
 
 def containers(tree: Any) -> Iterator[list[Any]]:
