@@ -42,7 +42,7 @@ __all__ = [
 CONFIG_SIZE_MAX = 16 * 1024 * 1024
 
 
-class Image(Struct, frozen=True):
+class Image(Struct, frozen=True, gc=False):
     """An image: its config as Docker decodes it, its id, its parent, its exact bytes.
 
     `parent` is the store's, not what the config says. `created_text` is the time as the config

@@ -2,7 +2,8 @@
 
 The structs are what users see, and at the same time what `plain_config` lets msgspec decode into:
 the names that stand in a config are given beside the fields. Their bounds and their refusal of what
-is unknown bear on that decoding only; nothing checks what a struct is made of by hand.
+is unknown bear on that decoding only; nothing checks what a struct is made of by hand. None of them
+can be part of a cycle, so Python's collector need not look at them, however many images are held.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _INSTANT = re.compile(
 )
 
 
-class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
+class Nothing(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What stands in a config for the value of a member of a set: an empty object."""
 
 
@@ -70,7 +71,7 @@ _CONTAINER_NAMES = {
 }
 
 
-class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, rename=_HEALTH_NAMES):
+class HealthConfig(Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename=_HEALTH_NAMES):
     """How to find out whether a container is healthy; durations in nanoseconds."""
 
     test: tuple[str, ...] | None = None
@@ -81,7 +82,9 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, rename=_HEAL
     retries: Int64 = 0
 
 
-class ContainerConfig(Struct, frozen=True, forbid_unknown_fields=True, rename=_CONTAINER_NAMES):
+class ContainerConfig(
+    Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename=_CONTAINER_NAMES
+):
     """How a container of the image is run; the fields are Docker's in snake case."""
 
     hostname: str = ""
@@ -111,7 +114,7 @@ class ContainerConfig(Struct, frozen=True, forbid_unknown_fields=True, rename=_C
     shell: tuple[str, ...] | None = None
 
 
-class RootFS(Struct, frozen=True, forbid_unknown_fields=True):
+class RootFS(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """The layers of an image, bottom first, by the digests of their unpacked content."""
 
     type: str = ""
@@ -133,7 +136,9 @@ class RootFS(Struct, frozen=True, forbid_unknown_fields=True):
         return chain
 
 
-class History(Struct, frozen=True, forbid_unknown_fields=True, rename={"created_text": "created"}):
+class History(
+    Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename={"created_text": "created"}
+):
     """One step of how the image was made, as the config tells it.
 
     `created_text` is the time as it is written there, RFC 3339 as Go takes it.

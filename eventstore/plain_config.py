@@ -41,6 +41,7 @@ _OF_TIMES_IN_UTC = b'0123456789-:.TZ",[]'
 class PlainConfig(
     Struct,
     kw_only=True,
+    gc=False,
     forbid_unknown_fields=True,
     rename={
         "root_fs": "rootfs",

@@ -96,7 +96,7 @@ WEAKENINGS = [
     ("image_parts", 'forbid_unknown_fields=True, rename={"created', 'rename={"created'),
     (
         "image_parts",
-        "class RootFS(Struct, frozen=True, forbid_unknown_fields=True)",
+        "class RootFS(Struct, frozen=True, gc=False, forbid_unknown_fields=True)",
         "class RootFS(Struct, frozen=True)",
     ),
 ]
