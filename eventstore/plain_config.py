@@ -95,7 +95,7 @@ def decode(raw: bytes) -> PlainConfig | None:
     Args:
         raw: the exact bytes.
     """
-    if len(raw) > SIZE_MAX or _find_escaped_letter(raw) is not None:
+    if len(raw) > SIZE_MAX or (b"\\" in raw and _find_escaped_letter(raw) is not None):
         return None
     try:
         plain = _decoder()(raw)
