@@ -8,7 +8,7 @@ Docker's image store.
 from __future__ import annotations
 
 import hashlib
-import re
+from binascii import a2b_hex
 from collections.abc import Sequence
 
 from eventstore.errors import ImageNotFoundError
@@ -17,9 +17,9 @@ ALGORITHM = "sha256"
 PREFIX = ALGORITHM + ":"
 DIGEST_SIZE = 32
 SHORT_LENGTH = 12
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _BETWEEN = "\n" + PREFIX
-_ID_LENGTH = len(PREFIX) + 64
+_DIGITS_START = len(PREFIX)
+_ID_LENGTH = _DIGITS_START + 64
 
 
 def digest_of(content: bytes) -> bytes:
@@ -45,12 +45,14 @@ def parse(text: str) -> bytes | None:
     Well formed is what Docker takes for a SHA-256 digest: the prefix and 64 lower-case hex
     digits, nothing around them.
     """
-    if len(text) != _ID_LENGTH or not text.startswith(PREFIX):
+    if len(text) != _ID_LENGTH:
         return None
-    digits = text[len(PREFIX) :]
-    if _HEX.fullmatch(digits) is None:
+    try:
+        digest = a2b_hex(text[_DIGITS_START:])
+    except ValueError:
         return None
-    return bytes.fromhex(digits)
+    # Capitals, which `a2b_hex` takes too, and any other prefix do not come back.
+    return digest if PREFIX + digest.hex() == text else None
 
 
 def require(image_id: str) -> bytes:

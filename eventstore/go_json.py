@@ -184,6 +184,15 @@ def integer(value: Any, before: Any) -> Any:
     return value
 
 
+def pointer_to(kind: Kind) -> Kind:
+    """Return the kind of what may be absent: a null makes it so, whatever was there before."""
+
+    def take(value: Any, before: Any) -> Any:
+        return None if value is None else kind(value, before)
+
+    return take
+
+
 def list_of(kind: Kind, zero: Callable[[], Any]) -> Kind:
     """Return the kind of a list.
 

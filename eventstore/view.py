@@ -325,15 +325,11 @@ class ImageView:
             CorruptionError: the stored bytes are not those it was created with.
         """
         image, _ = self._require(image_id)
-        return self._decode(image, self.parent_of(image))
-
-    def _decode(self, image: bytes, parent: bytes | None) -> Image:
         if self._read_config is None:
-            raise ImageNotFoundError(digest.to_text(image))
-        decoded = Image.from_stored(self._read_config(image))
-        if parent is None:
-            return decoded
-        return msgspec.structs.replace(decoded, parent=digest.to_text(parent))
+            raise ImageNotFoundError(image_id)
+        parent = self.parent_of(image)
+        parent_id = None if parent is None else digest.to_text(parent)
+        return Image.from_checked(self._read_config(image), image_id, parent_id)
 
     def get_parent(self, image_id: str) -> str | None:
         """Return the id of an image's parent, None if it has none.

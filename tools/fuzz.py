@@ -49,7 +49,7 @@ STANDSTILL_SECONDS = 60.0
 INPUT_MAX = 1 << 20
 GIANTS = "giants"
 TARGET_NAMES = (
-    "config", "term", "record", "snapshot", "moment", "metadata", "layers", "meta", GIANTS
+    "config", "plain", "term", "record", "snapshot", "moment", "metadata", "layers", "meta", GIANTS
 )  # fmt: skip
 _STATUS = struct.Struct("QQdQQ")  # executions, violations, slowest, peak bytes, length of the input
 _CORPUS_LENGTH = 2000

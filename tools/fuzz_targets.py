@@ -22,6 +22,7 @@ from pathlib import Path
 import click
 import msgspec
 
+import fuzz_plain
 from eventstore import (
     AmbiguousDigestError,
     CorruptionError,
@@ -191,6 +192,26 @@ class ConfigTarget(Target):
                 must_show(line)
             self.store.delete(image_id)
             must(image_id not in self.store, "it is still there")
+
+
+class PlainTarget(Target):
+    """Image configs by both decoders, the fast one and the exact one."""
+
+    name = "plain"
+    share = 40
+
+    def seeds(self) -> list[bytes]:
+        """Return the configs of real hosts, and the recorded ones."""
+        return fuzz_plain.configs()
+
+    def attack(self, data: bytes) -> None:
+        """Where the fast one answers, the exact one says the same."""
+        what = fuzz_plain.difference(data)[1]
+        must(what is None, str(what))
+
+    def mutate(self, data: bytes, chance: random.Random, others: Sequence[bytes]) -> bytes:
+        """Return a config that is like another, or is written in another way."""
+        return fuzz_plain.mutated(data, chance)
 
 
 class TermTarget(Target):
@@ -579,6 +600,7 @@ TARGETS: dict[str, type[Target]] = {
     target.name: target
     for target in (
         ConfigTarget,
+        PlainTarget,
         TermTarget,
         RecordTarget,
         SnapshotTarget,

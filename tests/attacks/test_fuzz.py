@@ -64,6 +64,7 @@ def test_guided_by_coverage_too(tmp_path: Path) -> None:
         ("leak-msgspec", "record"),
         ("no-shape-check", "record"),
         ("leak-json", "config"),
+        ("equal-keys", "plain"),
         ("blind-to-case", "term"),
         ("raw-output", "record"),
         ("leak-times", "metadata"),

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore import Image, InvalidImageError, RootFS
+from eventstore import History, Image, InvalidImageError, RootFS
+from eventstore.go_json import VALUES_MAX
 from eventstore.image import CONFIG_SIZE_MAX, parse_instant
 
 ROOT = {"type": "layers"}
@@ -79,6 +80,45 @@ def test_created_is_an_aware_datetime_in_utc(text: str, expected: datetime) -> N
     assert created.utcoffset() == timedelta(0)
 
 
+def test_times_are_kept_as_they_are_written_and_read_when_asked_for() -> None:
+    """An image's and a step's alike; the instant is exact."""
+    image = decode(
+        created="2024-10-08T20:27:41.123456789+02:00",
+        history=[{"created": "1970-01-01T00:00:00.000000001Z", "empty_layer": True}],
+    )
+    assert image.created_text == "2024-10-08T20:27:41.123456789+02:00"
+    assert image.created_ns == 1_728_412_061_123_456_789
+    (step,) = image.history
+    assert (step.created_text, step.created_ns) == ("1970-01-01T00:00:00.000000001Z", 1)
+    assert step.created == datetime(1970, 1, 1, tzinfo=UTC)
+    assert (History().created, History().created_ns) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ('"StopTimeout":5,"StopTimeout":null', None),
+        ('"StopTimeout":null,"StopTimeout":5', 5),
+        ('"stoptimeout":5,"StopTimeout":null', None),
+        ('"StopTimeout":5,"stoptimeout":null', None),
+    ],
+)
+def test_a_null_takes_a_stop_timeout_away(members: str, expected: int | None) -> None:
+    """It is a pointer in Docker's struct, which Go's decoder sets to nil."""
+    image = Image.from_json(b'{"rootfs":{},"config":{%s}}' % members.encode())
+    assert image.config is not None
+    assert image.config.stop_timeout == expected
+
+
+def test_a_config_whose_digest_is_known_is_decoded_as_any_other() -> None:
+    """Written as tools do or not; only the parent is the caller's."""
+    for raw in (b'{"rootfs":{},"os":"linux"}', b'{"rootfs":{},"OS":"linux"}'):
+        image, parent = Image.from_stored(raw), "sha256:" + "0" * 64
+        assert Image.from_checked(raw, image.id) == image
+        assert Image.from_checked(raw, image.id, parent).parent == parent
+        assert Image.from_checked(raw, image.id, parent).os == "linux"
+
+
 def test_created_may_be_absent_or_null() -> None:
     """Then it is not known."""
     assert decode().created is None
@@ -134,6 +174,13 @@ def test_more_than_16_mib_are_refused_and_just_that_is_taken() -> None:
     assert len(Image.from_json(frame % (b"x" * room)).comment) == room
     with pytest.raises(InvalidImageError):
         Image.from_json(frame % (b"x" * (room + 1)))
+
+
+def test_more_values_than_any_tool_writes_are_refused_in_either_way_of_decoding() -> None:
+    """Even where all else is as tools write it."""
+    empty = b'"",' * VALUES_MAX + b'""'
+    with pytest.raises(InvalidImageError, match="values"):
+        Image.from_json(b'{"rootfs":{},"config":{"Env":[' + empty + b"]}}")
 
 
 @pytest.mark.parametrize(

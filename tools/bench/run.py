@@ -34,6 +34,7 @@ SUBJECTS = (
     "past",
     "streams",
     "differences",
+    "decoding",
     "reads",
     "growth",
     "memory",
