@@ -26,6 +26,8 @@ ORDER = [
     "regular_file",
     "events",
     "image",
+    "config_words",
+    "config_packing",
     "digest_set",
     "layers",
     "view",
@@ -57,7 +59,19 @@ ORDER = [
     "cli",
     "__main__",
 ]
-PURE = {"errors", "digest", "go_json", "events", "image", "digest_set", "view", "decide", "diff"}
+PURE = {
+    "errors",
+    "digest",
+    "go_json",
+    "events",
+    "image",
+    "config_words",
+    "config_packing",
+    "digest_set",
+    "view",
+    "decide",
+    "diff",
+}
 IMPURE_MODULES = {"os", "io", "time", "threading", "socket", "pathlib", "random", "lmdb", "logging"}
 CORE_DEPENDENCIES = {"msgspec", "lmdb"}
 LMDB_MODULES = {"lmdb_env.py", "lmdb_structure.py", "lmdb_transaction.py"}
