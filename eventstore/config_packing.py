@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from zlib import crc32, decompressobj
 
 from eventstore.config_words import WORDS
 from eventstore.image import CONFIG_SIZE_MAX
@@ -64,7 +65,7 @@ def pack(config: bytes) -> bytes:
     """Return a config's bytes packed; they may be more than they were."""
     packer = _packer.copy()
     stream = packer.compress(config) + packer.flush()
-    return stream + zlib.crc32(stream).to_bytes(_CHECKSUM_SIZE, "big")
+    return stream + crc32(stream).to_bytes(_CHECKSUM_SIZE, "big")
 
 
 def unpack(packed: bytes) -> bytes | None:
@@ -74,9 +75,9 @@ def unpack(packed: bytes) -> bytes | None:
     needed for so many.
     """
     stream = packed[:-_CHECKSUM_SIZE]
-    if zlib.crc32(stream).to_bytes(_CHECKSUM_SIZE, "big") != packed[-_CHECKSUM_SIZE:]:
+    if crc32(stream).to_bytes(_CHECKSUM_SIZE, "big") != packed[-_CHECKSUM_SIZE:]:
         return None
-    unpacker = zlib.decompressobj(_WINDOW_BITS, WORDS)
+    unpacker = decompressobj(_WINDOW_BITS, WORDS)
     try:
         config = unpacker.decompress(stream, CONFIG_SIZE_MAX + 1)
     except zlib.error:
