@@ -71,17 +71,15 @@ def pack(config: bytes) -> bytes:
 def unpack(packed: bytes) -> bytes | None:
     """Return what was packed, None if this is not what `pack` makes of a config.
 
-    It never returns more than `CONFIG_SIZE_MAX` bytes, and does not take much more memory than is
-    needed for so many.
+    It never returns more than `CONFIG_SIZE_MAX` bytes, and does not take much more memory than so
+    many need: a stream that goes on has not ended there.
     """
     stream = packed[:-_CHECKSUM_SIZE]
     if crc32(stream).to_bytes(_CHECKSUM_SIZE, "big") != packed[-_CHECKSUM_SIZE:]:
         return None
     unpacker = decompressobj(_WINDOW_BITS, WORDS)
     try:
-        config = unpacker.decompress(stream, CONFIG_SIZE_MAX + 1)
+        config = unpacker.decompress(stream, CONFIG_SIZE_MAX)
     except zlib.error:
         return None
-    if not unpacker.eof or unpacker.unused_data or len(config) > CONFIG_SIZE_MAX:
-        return None
-    return config
+    return config if unpacker.eof and not unpacker.unused_data else None

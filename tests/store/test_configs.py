@@ -180,10 +180,13 @@ def test_what_was_not_packed_here_is_damage_of_this_one_image(
 
 
 @pytest.mark.parametrize("form", [1, 3, 4, 255])
-def test_a_form_that_is_not_known_is_said_to_be_unknown(mixed: Path, form: int) -> None:
+@pytest.mark.parametrize("rest", [configs.pack(config("a"))[1:], config("a")])
+def test_a_form_that_is_not_known_is_said_to_be_unknown(
+    mixed: Path, form: int, rest: bytes
+) -> None:
     """It may be of a later version, and is no damage then."""
-    victim = next(iter(RAW))
-    set_stored(mixed, victim, bytes([form]) + configs.pack(RAW[victim])[1:])
+    victim = id_of(config("a"))
+    set_stored(mixed, victim, bytes([form]) + rest)
     with ImageStore.open(mixed) as store:
         with pytest.raises(UnknownFormatError) as caught:
             store.get(victim)

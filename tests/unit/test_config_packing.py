@@ -139,10 +139,10 @@ def test_other_words_give_other_bytes_or_none(words: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("size", "is_read"),
-    [(CONFIG_SIZE_MAX, True), (CONFIG_SIZE_MAX + 1, False), (1 << 30, False)],
+    [(CONFIG_SIZE_MAX, True), (CONFIG_SIZE_MAX + 1, False), (1 << 27, False)],
 )
 def test_no_more_than_a_config_may_have_is_unpacked(size: int, is_read: bool) -> None:
-    """A megabyte that would be a thousand is given up after sixteen."""
+    """What would be a hundred megabytes is given up after sixteen."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -13, zdict=WORDS)
     part = bytes(1 << 20)
     stream = b"".join(packer.compress(part) for _ in range(size >> 20))
@@ -155,6 +155,15 @@ def test_no_more_than_a_config_may_have_is_unpacked(size: int, is_read: bool) ->
         tracemalloc.stop()
     assert (found == bytes(size)) if is_read else (found is None)
     assert peak < 3 * CONFIG_SIZE_MAX
+
+
+@pytest.mark.parametrize("level", [0, 1, 9])
+@pytest.mark.parametrize("end", [b"", b"x", bytes(range(256)) * 1_000])
+def test_the_largest_config_is_read_however_it_ends(level: int, end: bytes) -> None:
+    """The end of a stream is seen although there is no room for another byte."""
+    content = bytes(CONFIG_SIZE_MAX - len(end)) + end
+    assert unpack(sealed(deflated(content, level=level))) == content
+    assert unpack(sealed(deflated(content + b"y", level=level))) is None
 
 
 def test_what_all_configs_share_is_packed_away() -> None:
