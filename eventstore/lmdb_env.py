@@ -5,7 +5,7 @@ one directory (mode 0700, files 0600), in LMDB's 0.9 format. Its databases and t
 
     meta        name (text)                         format, store_id, …: see meta
     log         position, 8 bytes big-endian        record, see codec
-    configs     digest, 32 bytes                    1 byte how (0: as they are), then bytes
+    configs     digest, 32 bytes                    1 byte how, then the config, see configs
     snapshots   position, 8 bytes; chunk, 4 bytes   view rows, see snapshots
     tombstones  digest, 32 bytes                    last record of a gone image, see log
     (main)      "end"                               last record of the log, see log

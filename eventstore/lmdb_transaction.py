@@ -79,6 +79,10 @@ class Transaction:
         if not self._put(database, key, value, overwrite=replace):
             raise CorruptionError(f"{database}: the key {key.hex()} is taken")
 
+    def add(self, database: str, key: bytes, value: bytes) -> bool:
+        """Store a value unless the key is taken; tell whether it was stored."""
+        return self._put(database, key, value, overwrite=False)
+
     def append(self, database: str, key: bytes, value: bytes) -> None:
         """Store a value under a key greater than all others.
 

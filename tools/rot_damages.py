@@ -24,6 +24,7 @@ from eventstore import (
     snapshots,
 )
 from eventstore.lmdb_pages import PageFile
+from eventstore.lmdb_transaction import Transaction
 
 DATABASES = ("log", "configs", "snapshots", "tombstones", "meta", "main")
 TIME_NS = 1_700_000_000_000_000_000
@@ -86,9 +87,24 @@ def open_database(env: lmdb.Environment, name: str) -> Any:
 
 
 def config(name: str, size: int = 0) -> bytes:
-    """Return an image config of about `size` bytes that differs from others in its name."""
-    value = {"comment": name, "author": "x" * size, "rootfs": {"type": "layers"}}
+    """Return an image config of about `size` bytes that differs from others in its name.
+
+    They are digits without order: of an `x` that is repeated, packing would leave no large value.
+    """
+    digits = hashlib.shake_256(name.encode()).hexdigest((size + 1) // 2)[:size]
+    value = {"comment": name, "author": digits, "rootfs": {"type": "layers"}}
     return json.dumps(value).encode()
+
+
+def store_unpacked(store: ImageStore, image_ids: list[str]) -> None:
+    """Store the configs of some images as they are, as earlier versions did."""
+    values = {digest.require(name): b"\0" + store.get(name).raw_json for name in image_ids}
+
+    def put(txn: Transaction) -> None:
+        for key, value in values.items():
+            txn.put("configs", key, value, replace=True)
+
+    store._environment.write(put)
 
 
 def build(path: Path, images: int) -> None:
@@ -104,8 +120,10 @@ def build(path: Path, images: int) -> None:
                     ids.append(store.create(config(f"image {number}", number % 5 * 40)))
                     store.set_parent(ids[-1], ids[number // 2])
             store.set_built_locally(ids[start])
+            store_unpacked(store, ids[start + 1 :: 3])
             store.take_snapshot()
-        large = [store.create(config(f"large {size}", size)) for size in (5_000, 30_000)]
+        large = [store.create(config(f"large {size}", size)) for size in (5_000, 30_000, 9_000)]
+        store_unpacked(store, large[1:2])
         for image_id in (*ids[2:12], large[0]):
             store.delete(image_id, reason="no longer needed")
         for number in (1, 2, 3):

@@ -62,8 +62,12 @@ def view_digest(view: ImageView) -> str:
 
 
 def config(name: str, size: int = 0) -> bytes:
-    """Return an image config of about `size` bytes that differs from others in its name."""
-    value = {"comment": name, "author": "x" * size, "rootfs": {"type": "layers"}}
+    """Return an image config of about `size` bytes that differs from others in its name.
+
+    They are digits without order: of an `x` that is repeated, packing would leave no large value.
+    """
+    digits = hashlib.shake_256(name.encode()).hexdigest((size + 1) // 2)[:size]
+    value = {"comment": name, "author": digits, "rootfs": {"type": "layers"}}
     return json.dumps(value).encode()
 
 

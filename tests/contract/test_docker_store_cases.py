@@ -19,6 +19,7 @@ from eventstore import (
     ImageNotFoundError,
     ImageStore,
     InvalidImageError,
+    configs,
 )
 from making import config, id_of
 
@@ -268,9 +269,8 @@ def test_fs_get_invalid_data(store_path: Path) -> None:
         env.begin(write=True, db=env.open_db(b"configs")) as txn,
     ):
         key = bytes.fromhex(image.removeprefix("sha256:"))
-        stored = txn.get(key)
-        assert stored is not None
-        assert txn.put(key, stored.replace(b"foobar", b"foobaz"))
+        assert txn.get(key) == configs.pack(config("foobar"))
+        assert txn.put(key, configs.pack(config("foobaz")))
     with ImageStore.open(store_path) as store:
         with pytest.raises(CorruptionError) as damaged:
             store.get(image)

@@ -22,6 +22,7 @@ from eventstore import (
     StoreNotFoundError,
     StoreUsageError,
     backup,
+    configs,
     meta,
     restore,
 )
@@ -135,7 +136,7 @@ def test_a_damaged_backup_is_refused_and_the_damage_named(
 ) -> None:
     """Also where only a cache is damaged: what is restored must verify."""
     with ImageStore.open(source, read_only=True) as copy:
-        value = next(copy.records(after=1)).raw if damage == "record" else config("a")
+        value = next(copy.records(after=1)).raw if damage == "record" else packed("a")
     with closing(lmdb.open(str(source), max_dbs=8)) as env:
         snapshots = env.open_db(b"snapshots")
         with env.begin(db=snapshots) as txn, txn.cursor() as cursor:
@@ -154,7 +155,7 @@ def test_a_damaged_backup_is_refused_and_the_damage_named(
 
 def test_a_damaged_backup_is_refused_before_anything_is_made(source: Path, tmp_path: Path) -> None:
     """Not even the folders above the destination."""
-    _damage(source, config("a"))
+    _damage(source, packed("a"))
     with pytest.raises(CorruptionError):
         restore(source, tmp_path / "deeper" / "restored")
     assert sorted(os.listdir(tmp_path)) == ["backup", "store"]
@@ -168,13 +169,18 @@ def test_a_copy_that_a_disk_wrote_wrong_does_not_get_its_name(
 
     def flip(environment: Environment, folder: Path) -> int:
         position = real(environment, folder)
-        _damage(folder, config("a"))
+        _damage(folder, packed("a"))
         return position
 
     monkeypatch.setitem(restore.__globals__, "copy_newest", flip)
     with pytest.raises(CorruptionError, match="config"):
         restore(source, tmp_path / "restored")
     assert sorted(os.listdir(tmp_path)) == ["backup", "store"]
+
+
+def packed(name: str) -> bytes:
+    """Return the config of an image as it stands in the file."""
+    return configs.pack(config(name))
 
 
 def _damage(folder: Path, value: bytes) -> None:

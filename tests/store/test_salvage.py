@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -30,7 +31,7 @@ from eventstore.lmdb_pages import PageFile
 from making import config, id_of, zero_free_pages
 
 A, B, C = (id_of(config(name)) for name in "abc")
-LARGE = config("large" * 3_000)
+LARGE = config(hashlib.shake_256(b"large").hexdigest(7_500))
 
 
 @pytest.fixture(scope="module")

@@ -193,15 +193,20 @@ def test_a_snapshot_that_cannot_be_written_does_not_fail_the_append(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The event is on disk; the cache is not, and that is said."""
+    """The event is on disk; the cache is not, and that is said.
+
+    A snapshot of so many images needs some hundred pages, an append a few: it is what fails first.
+    """
     monkeypatch.setattr(snapshots, "INTERVAL_SHARE", 1_000_000)
-    with ImageStore.open(store_path, map_size=1 << 19, map_size_max=1 << 19) as store:
-        created = 0
+    with ImageStore.open(store_path, map_size=1 << 22, map_size_max=1 << 22) as store:
+        with store.transaction():
+            images = [store.create(config(str(number))) for number in range(5_000)]
+        position = store.position
         while "no snapshot taken" not in caplog.text:
-            store.create(config(str(created)))
-            created += 1
-        assert store.position == len(store) == created
+            store.set_last_updated(images[0], position)
+            position += 1
+        assert store.position == position
         assert store.create(config("one more")) in store
     with ImageStore.open(store_path) as store:
-        assert len(store) == created + 1
+        assert (len(store), store.position) == (len(images) + 1, position + 1)
         assert {problem.kind for problem in store.verify()} <= {"snapshot"}

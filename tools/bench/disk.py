@@ -2,9 +2,11 @@
 
 Pages of each database by LMDB's own count, no estimate. "The whole file" is everything but the
 configs: log, snapshots, tombstones, meta, free pages. Configs are those of a synced Docker database
-(1.5 to 4 kB) and the small ones of the large store. Beside them stands what general compression of
-the standard library would make of the same configs: each alone, each with a dictionary of 32 kB
-taken from others, and all at once, which nothing that reads one config at a time can reach.
+(1.5 to 4 kB) and the small ones of the large store, each with its share of pages, beside its bytes
+as it was given to the store; "packed" is what is stored of it, without what pages leave empty.
+Beside them stands what general compression of the standard library would make of the same configs:
+each alone, each with a dictionary of 32 kB taken from others of the same host, and all at once,
+which nothing that reads one config at a time can reach.
 """
 
 from __future__ import annotations
@@ -35,12 +37,14 @@ class Pages:
         """Count."""
         self.bytes: dict[str, int] = {}
         self.entries: dict[str, int] = {}
+        self.values: dict[str, int] = {}
         with lmdb.open(str(path), map_size=1 << 36, max_dbs=16, readonly=True, lock=False) as env:
             page = env.stat()["psize"]
             for name in floors.DATABASES:
                 found = env.open_db(name.encode(), create=False)
-                with env.begin() as txn:
+                with env.begin() as txn, txn.cursor(found) as cursor:
                     stat = txn.stat(found)
+                    self.values[name] = sum(map(len, cursor.iternext(keys=False)))
                 pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
                 self.bytes[name] = pages * page
                 self.entries[name] = stat["entries"]
@@ -74,13 +78,18 @@ def configs_of(path: Path) -> list[bytes]:
         return [image.raw_json for image in store.map().values()]
 
 
-def config_row(what: str, path: Path, own_bytes: int, *, bound: bool) -> Row:
+def config_rows(what: str, path: Path, own_bytes: int) -> list[Row]:
     """Return what the configs of a store take beside their own bytes."""
     pages = Pages(path)
     own = own_bytes / pages.entries["configs"]
     each = pages.bytes["configs"] / pages.entries["configs"]
-    limit = Bound("≤", CONFIGS_RATIO, of_ratio=True) if bound else None
-    return Row(f"a config, {what}", each, "B", "its own bytes", own, each / own, limit)
+    packed = pages.values["configs"] / pages.entries["configs"]
+    bound = Bound("≤", CONFIGS_RATIO, of_ratio=True)
+    beside = ("its own bytes", own)
+    return [
+        Row(f"a config, {what}", each, "B", *beside, each / own, bound),
+        Row(f"of it packed, {what}", packed, "B", *beside, packed / own),
+    ]
 
 
 def compressed_rows(configs: list[bytes]) -> list[Row]:
@@ -122,11 +131,11 @@ def measure(settings: Settings) -> Result:
         (synced,) = Path(folder).iterdir()
         configs = configs_of(synced)
         what = f"{len(configs):,} from a Docker database"
-        result.rows.append(config_row(what, synced, sum(map(len, configs)), bound=True))
+        result.rows += config_rows(what, synced, sum(map(len, configs)))
         result.rows += compressed_rows(configs)
     # The configs of deleted images are kept.
     own_bytes = sum(map(len, map(histories.small_config, range(images + images // 9))))
-    result.rows.append(config_row("300 to 1,500 B", path, own_bytes, bound=False))
+    result.rows += config_rows("300 to 1,500 B", path, own_bytes)
     return result
 
 
