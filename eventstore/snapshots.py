@@ -20,7 +20,6 @@ position reads one snapshot and at most ``2 * interval(images)`` records.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice, pairwise
@@ -33,6 +32,7 @@ from eventstore.digest import DIGEST_SIZE
 from eventstore.errors import CorruptionError
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
+from eventstore.notices import Notices
 from eventstore.view import ImageView, State
 
 INTERVAL_MIN = 4096
@@ -41,7 +41,7 @@ CHUNK_LENGTH = 1024
 _DATABASE = "snapshots"
 _CHUNK_KEY_SIZE = 4
 
-logger = logging.getLogger(__name__)
+logger = Notices(__name__)
 
 
 class Header(Struct, frozen=True, array_like=True):

@@ -9,7 +9,6 @@ in a process is refused. Reading is in `reader`.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -42,12 +41,13 @@ from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import MAP_SIZE, Environment, WriteSession
 from eventstore.lmdb_transaction import MapFullError
+from eventstore.notices import Notices
 from eventstore.reader import StoreReader
 from eventstore.view import ImageView
 
 TEXT_LENGTH_MAX = 65_536
 CLOCK_BEHIND_NS = 60 * clock.NANOSECONDS
-logger = logging.getLogger(__name__)
+logger = Notices(__name__)
 
 
 class StoreTransaction:
