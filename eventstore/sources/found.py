@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from eventstore.events import Created
+
 
 class SourceImage(Struct, frozen=True):
     """One image as a source has it.
@@ -19,6 +21,8 @@ class SourceImage(Struct, frozen=True):
         parent: id of its parent, which the source lists too; None if it has none.
         last_updated_ns: nanoseconds since 1970, UTC; None if the source keeps none.
         built_locally: whether it is marked as built on its host.
+        created: what creating it means, if whoever read the source has decoded the config anyway;
+            a sync decodes it otherwise.
     """
 
     image_id: str
@@ -26,6 +30,7 @@ class SourceImage(Struct, frozen=True):
     parent: str | None = None
     last_updated_ns: int | None = None
     built_locally: bool = False
+    created: Created | None = None
 
 
 class PassedOver(Struct, frozen=True):
