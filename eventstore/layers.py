@@ -285,8 +285,10 @@ def noted_layer(layers: Folder, chain_id: str) -> NotedLayer | None:
         return None
     if found is None:
         return None
-    with found as folder:
-        return _noted_layer(folder)
+    try:
+        return _noted_layer(found)
+    finally:
+        found.close()
 
 
 def _noted_layer(folder: Folder) -> NotedLayer | None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from pathlib import Path
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 from types import TracebackType
 from typing import Self
 
@@ -129,7 +129,7 @@ class Folder:
             status = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
         except OSError:
             return False
-        return stat.S_ISLNK(status.st_mode)
+        return S_ISLNK(status.st_mode)
 
     def has(self, name: str) -> bool:
         """Tell whether there is anything of that name.
@@ -186,7 +186,9 @@ class Folder:
         try:
             if not regular:
                 # Opening a device may already do something, so what it is comes first.
-                _check(os.stat(name, dir_fd=self._handle, follow_symlinks=False), size_max)
+                status = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+                if not S_ISREG(status.st_mode) or status.st_size > size_max:
+                    raise _refusal(status.st_mode, size_max)
             handle = os.open(name, _FILE, dir_fd=self._handle)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -200,9 +202,11 @@ class Folder:
             raise _unreadable(error) from error
         try:
             status = os.fstat(handle)
-            _check(status, size_max)
-            content = os.read(handle, status.st_size + 1)
-            if len(content) == status.st_size:
+            size = status.st_size
+            if not S_ISREG(status.st_mode) or size > size_max:
+                raise _refusal(status.st_mode, size_max)
+            content = os.read(handle, size + 1)
+            if len(content) == size:
                 return content  # one byte more was asked for, and there was none: that is all
             content += _read_on(handle, size_max + 1 - len(content))
         except OSError as error:
@@ -253,14 +257,11 @@ def _close(handle: int) -> None:
         return
 
 
-def _check(status: os.stat_result, size_max: int) -> None:
-    """Refuse what is no regular file, and what is larger than it may be."""
-    if not stat.S_ISREG(status.st_mode):
-        if stat.S_ISLNK(status.st_mode):
-            raise _link()
-        raise _not_a_file(unsure=not stat.S_ISDIR(status.st_mode))
-    if status.st_size > size_max:
-        raise _too_large(size_max)
+def _refusal(mode: int, size_max: int) -> IrregularFileError:
+    """Return why something is not read: it is no regular file, or larger than it may be."""
+    if S_ISREG(mode):
+        return _too_large(size_max)
+    return _link() if S_ISLNK(mode) else _not_a_file(unsure=not S_ISDIR(mode))
 
 
 def _link() -> IrregularFileError:

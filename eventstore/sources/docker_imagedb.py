@@ -195,17 +195,15 @@ class _Reading:
 
     def _check(self, image_id: str, config: bytes) -> Created | None:
         """Refuse a config that Docker's restore would not list; return what creating it means."""
-        raw = digest.digest_of(config)
-        found = digest.to_text(raw)
-        if found != image_id:
-            raise _Refused("digest-mismatch", f"its content is {found}")
         try:
             image = Image.from_stored(config)
         except InvalidImageError as error:
+            _must_be(image_id, digest.to_text(digest.digest_of(config)))
             raise _Refused("invalid-config", error.reason) from error
+        _must_be(image_id, image.id)
         chain_id = image.root_fs.chain_id()
         if not chain_id:
-            return _created(raw, chain_id, image.os)
+            return _created(image_id, chain_id, image.os)
         if not host.runs(image.os, self._system):
             detail = f"it is for {image.os[:80]!r}, this host runs {self._system!r}"
             raise _Refused("foreign-os", detail)
@@ -215,7 +213,7 @@ class _Reading:
             except LayerNotFoundError as error:
                 detail = f"layer does not exist: {chain_id[:80]}"
                 raise _Refused("layers-missing", detail) from error
-        return _created(raw, chain_id, image.os)
+        return _created(image_id, chain_id, image.os)
 
     def _with_metadata(
         self, configs: dict[str, _Config], noted: Collection[str]
@@ -247,9 +245,7 @@ class _Reading:
     ) -> SourceImage:
         """Return an image with what its metadata says, its parent unchecked."""
         entries = folder.entries()
-        for name in sorted(entries):
-            if name in _METADATA_KEYS:
-                continue
+        for name in sorted(entries.keys() - _METADATA_KEYS):
             if name.startswith(_TEMPORARY):
                 self._pass_over("crash-leftover", image_id, f"{name} was never renamed")
             else:
@@ -418,14 +414,21 @@ def _bytes(folder: Folder, name: str, size_max: int, *, regular: bool = False) -
         raise _Refused(error.kind, error.detail, unsure=error.unsure) from error
 
 
-def _created(image: bytes, chain_id: str, os_name: str) -> Created | None:
+def _must_be(image_id: str, found: str) -> None:
+    """Refuse a config that is not what its name says."""
+    if found != image_id:
+        raise _Refused("digest-mismatch", f"its content is {found}")
+
+
+def _created(image_id: str, chain_id: str, os_name: str) -> Created | None:
     """Return what creating an image means; None if that is so long that only the config is kept.
 
     Among the configs of a hostile source each may be little more than such a name.
     """
     if len(chain_id) + len(os_name) > _KEPT_LENGTH_MAX:
         return None
-    return Created(image, pack_chain(chain_id) if chain_id else None, os_name)
+    chain = pack_chain(chain_id) if chain_id else None
+    return Created(digest.require(image_id), chain, os_name)
 
 
 def _layers_in(folder: Folder | None) -> Chains:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from eventstore.events import Created
 
 
-class SourceImage(Struct, frozen=True):
+class SourceImage(Struct, frozen=True, gc=False):
     """One image as a source has it.
 
     Attributes:
@@ -33,7 +33,7 @@ class SourceImage(Struct, frozen=True):
     created: Created | None = None
 
 
-class PassedOver(Struct, frozen=True):
+class PassedOver(Struct, frozen=True, gc=False):
     """One thing of a source that does not count, or not as it lies there.
 
     Attributes:
