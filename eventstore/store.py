@@ -355,7 +355,9 @@ class ImageStore(StoreReader):
         self._append_created(created, decoded.raw_json, reason)
         return decoded.id
 
-    def _adopt_decoded(self, created: Created, config: bytes, *, reason: str = "") -> None:
+    def _adopt_decoded(
+        self, image_id: str, created: Created, config: bytes, *, reason: str = ""
+    ) -> None:
         """Create an image as `adopt`, from what whoever read the config has decoded of it.
 
         Raises:
@@ -363,8 +365,8 @@ class ImageStore(StoreReader):
             UnsupportedOSError: it has layers and is for another operating system.
             LayerMissingError: its layers are not in the layer store.
         """
-        if digest.digest_of(config) != created.digest:
-            raise InvalidImageError(f"its content is not that of {created.image_id}")
+        if not digest.require(image_id) == created.digest == digest.digest_of(config):
+            raise InvalidImageError(f"what was decoded is not the config of {image_id}")
         self._append_created(created, config, reason)
 
     def _append_created(self, created: Created, config: bytes, reason: str) -> None:

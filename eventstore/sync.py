@@ -138,11 +138,11 @@ class _Run:
         self.position = self.view.position
 
     def _create(self, image: SourceImage) -> None:
-        created = image.created
-        if created is None or created.image_id != image.image_id:
+        """Create an image; what the source has decoded of its config is not decoded again."""
+        if image.created is None:
             self.store.adopt(image.config)
         else:
-            self.store._adopt_decoded(created, image.config)
+            self.store._adopt_decoded(image.image_id, image.created, image.config)
 
     def _facts(self, image: SourceImage) -> None:
         """Set what the source knows of an image where it differs."""
