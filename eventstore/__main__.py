@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
-_NEEDED = frozenset({"click", "dateparser", "humanize", "rich"})
+_NEEDED = ("click", "dateparser", "humanize", "rich")
 
 
 def main() -> int:
-    """Run the command and return its exit code; say in one line if its extra is not installed."""
+    """Run the command and return its exit code; say in one line if its extra is not installed.
+
+    All of the extra is looked for first, though a command loads only what it uses: none may find
+    out half way that it cannot print what it has done.
+    """
     try:
+        for name in _NEEDED:
+            if find_spec(name) is None:
+                raise ModuleNotFoundError(name=name)
         from eventstore.cli.main import run
     except KeyboardInterrupt:
         print("eventstore: interrupted; nothing was done yet", file=sys.stderr)

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +90,9 @@ def whole_or_absent(destination: str | os.PathLike[str], source: Path) -> Genera
     """
     target = store_files.located(destination)
     try:
+        import shutil  # before there is anything to clear away; opening a store needs neither
+        import tempfile
+
         refuse_taken(target)
         _refuse_inside(target, source)
         store_files.make_directories(target.parent)

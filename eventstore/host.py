@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import platform
-import socket
 
 
 def default_actor() -> str:
     """Return `user@host`, with the numeric user id where the user has no name."""
     try:
+        import getpass  # only here: who names an actor need not wait for it
+
         user = getpass.getuser()
-    except (KeyError, OSError):
+    except (KeyError, ImportError, OSError):
         user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-    text = f"{user}@{socket.gethostname()}"
+    text = f"{user}@{platform.node()}"
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

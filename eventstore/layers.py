@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,8 @@ from eventstore.regular_file import Folder, IrregularFileError
 _FILE_SIZE_MAX = 4096
 _DEPTH_MAX = 4096
 _LAYER_SIZE_MAX = 2**63 - 1  # Docker parses it as an int64
+NotedLayer = tuple[str, int, str | None]
+"""Diff id, size and chain id of the parent, as Docker noted them of one layer."""
 
 
 class Layer(Protocol):
@@ -163,41 +165,23 @@ class MemoryLayerStore:
         return chain_id in self._entries
 
 
-class DockerLayerDB:
-    """The layers of a Docker daemon, read from its `layerdb` folder; releasing does nothing.
+class Chains:
+    """What is known of stacks of layers, each of which stands on the layers below it.
 
-    A layer counts if Docker would load it: its `diff` is a digest, its `size` a number, its
-    `cache-id` is there, and so are all layers below it. Links below the folder are not followed;
-    since Docker would follow them, one in the place of a layer is an error, not a missing layer.
+    Each layer is read once, whichever stacks it is in.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *below: str) -> None:
-        """Read from the folder `image/<driver>/layerdb`.
+    def __init__(self, read: Callable[[str], NotedLayer | None]) -> None:
+        """Know nothing yet.
 
         Args:
-            path: the folder, or one above it; it may be a link.
-            below: names of the folders that lead from there to it, none of them a link.
+            read: gives what is noted of the layer of a chain id, None if Docker would not load it.
         """
-        self._folder = Path(path)
-        self._below = (*below, digest.ALGORITHM)
+        self._read = read
         self._known: dict[str, LayerMetadata | None] = {}
 
-    def get(self, chain_id: str) -> HeldLayer:
-        """Return a reference to a stack of layers.
-
-        Raises:
-            LayerNotFoundError: it is not there, or Docker would not load it.
-            SourceError: it cannot be told, for a link or for want of rights.
-        """
-        self.metadata(chain_id)
-        return HeldLayer(chain_id)
-
-    def release(self, layer: Layer) -> list[LayerMetadata]:
-        """Do nothing: the layers are Docker's."""
-        return []
-
     def metadata(self, chain_id: str) -> LayerMetadata:
-        """Return what the daemon noted of a layer.
+        """Return what is noted of a layer.
 
         Raises:
             LayerNotFoundError: it is not there, or Docker would not load it.
@@ -224,23 +208,90 @@ class DockerLayerDB:
             raise LayerNotFoundError(chain_id)
         return result
 
-    def _read(self, chain_id: str) -> tuple[str, int, str | None] | None:
-        """Return diff id, size and parent of one layer, None if Docker would not load it."""
-        raw = digest.parse(chain_id)
-        if raw is None:
+
+class DockerLayerDB:
+    """The layers of a Docker daemon, read from its `layerdb` folder; releasing does nothing.
+
+    A layer counts if Docker would load it: its `diff` is a digest, its `size` a number, its
+    `cache-id` is there, and so are all layers below it. Links below the folder are not followed;
+    since Docker would follow them, one in the place of a layer is an error, not a missing layer.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *below: str) -> None:
+        """Read from the folder `image/<driver>/layerdb`.
+
+        Args:
+            path: the folder, or one above it; it may be a link.
+            below: names of the folders that lead from there to it, none of them a link.
+        """
+        self._folder = Path(path)
+        self._below = (*below, digest.ALGORITHM)
+        self._chains = Chains(self._read)
+
+    def get(self, chain_id: str) -> HeldLayer:
+        """Return a reference to a stack of layers.
+
+        Raises:
+            LayerNotFoundError: it is not there, or Docker would not load it.
+            SourceError: it cannot be told, for a link or for want of rights.
+        """
+        self.metadata(chain_id)
+        return HeldLayer(chain_id)
+
+    def release(self, layer: Layer) -> list[LayerMetadata]:
+        """Do nothing: the layers are Docker's."""
+        return []
+
+    def metadata(self, chain_id: str) -> LayerMetadata:
+        """Return what the daemon noted of a layer.
+
+        Raises:
+            LayerNotFoundError: it is not there, or Docker would not load it.
+            SourceError: it cannot be told, for a link or for want of rights.
+        """
+        return self._chains.metadata(chain_id)
+
+    def _read(self, chain_id: str) -> NotedLayer | None:
+        if digest.parse(chain_id) is None:
             return None
         try:
-            folder = Folder.open(self._folder, *self._below, raw.hex())
+            found = Folder.open(self._folder, *self._below)
         except IrregularFileError as error:
-            _must_be_sure(self._folder.joinpath(*self._below, raw.hex()), error)
+            _must_be_sure(self._folder.joinpath(*self._below), error)
             return None
-        if folder is None:
+        if found is None:
             return None
-        with folder:
-            return _noted_layer(folder)
+        with found as folder:
+            return noted_layer(folder, chain_id)
 
 
-def _noted_layer(folder: Folder) -> tuple[str, int, str | None] | None:
+def noted_layer(layers: Folder, chain_id: str) -> NotedLayer | None:
+    """Return diff id, size and parent of one layer, None if Docker would not load it.
+
+    Args:
+        layers: the folder `layerdb/sha256`.
+        chain_id: of the layer.
+
+    Raises:
+        SourceError: it cannot be told, for a link or for want of rights.
+    """
+    if digest.parse(chain_id) is None:
+        return None
+    name = chain_id.removeprefix(digest.PREFIX)
+    try:
+        found = layers.below(name)
+    except IrregularFileError as error:
+        _must_be_sure(layers.path / name, error)
+        return None
+    if found is None:
+        return None
+    try:
+        return _noted_layer(found)
+    finally:
+        found.close()
+
+
+def _noted_layer(folder: Folder) -> NotedLayer | None:
     """Return diff id, size and parent as a layer's folder has them, None if they are none."""
     diff_id = _noted(folder, "diff")
     size = _noted(folder, "size")
@@ -259,7 +310,7 @@ def _noted_layer(folder: Folder) -> tuple[str, int, str | None] | None:
 
 
 def _noted(folder: Folder, name: str) -> str | None:
-    """Return what a small file says, white space around it cut; None if it says nothing."""
+    """Return what a small file says, white space around it cut; None if there is none."""
     try:
         content = folder.read(name, _FILE_SIZE_MAX)
     except IrregularFileError as error:

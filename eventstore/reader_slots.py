@@ -15,16 +15,17 @@ open the lock file of a store that it has open (a copy of a store is made by `ba
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import Any
+
+from eventstore.notices import Notices
 
 READER_CHECK_SECONDS = 1.0
 READER_ASLEEP_SECONDS = 60.0
 _COLUMNS = 3  # of LMDB's table: process, thread, commit that is read
 
-logger = logging.getLogger(__name__)
+logger = Notices(__name__)
 
 
 class ReaderWatch:

@@ -9,7 +9,6 @@ be undone.
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -17,9 +16,10 @@ from eventstore import digest, host
 from eventstore.errors import LayerMissingError, LayerNotFoundError, UnsupportedOSError
 from eventstore.events import Created, Deleted, Record
 from eventstore.layers import Layer, LayerMetadata, LayerStore
+from eventstore.notices import Notices
 from eventstore.view import ImageView
 
-logger = logging.getLogger(__name__)
+logger = Notices(__name__)
 
 
 class Retained:

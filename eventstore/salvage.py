@@ -26,7 +26,6 @@ follows without a gap is taken, and that is said.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -121,6 +120,8 @@ def salvage(
 
 def _at_rest(origin: Path, folder: Path, target: Path, now: clock.Clock) -> SalvageReport:
     """Read and write, and make sure that the source did not move meanwhile."""
+    import shutil  # salvaging is rare, and loading it costs every import of the library
+
     for _ in range(_ATTEMPTS):
         with PageFile(origin / store_files.DATA) as pages:
             before = pages.metas()

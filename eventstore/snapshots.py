@@ -29,8 +29,7 @@ position reads one snapshot and at most ``2 * interval(images)`` records.
 from __future__ import annotations
 
 import hashlib
-import logging
-import secrets
+import os
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
@@ -46,6 +45,7 @@ from eventstore.digest import DIGEST_SIZE
 from eventstore.errors import CorruptionError
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
+from eventstore.notices import Notices
 from eventstore.view import ImageView
 
 INTERVAL_MIN = 4096
@@ -57,7 +57,7 @@ _DATABASE = "snapshots"
 _CHUNK_KEY_SIZE = 4
 _NUMBER_MAX = (1 << 32) - 1
 
-logger = logging.getLogger(__name__)
+logger = Notices(__name__)
 
 
 class Header(Struct, frozen=True, array_like=True):
@@ -131,7 +131,7 @@ def put(environment: Environment, view: ImageView) -> Header | None:
 
 def _write(environment: Environment, header: Header, chunks: Iterable[Columns]) -> Header:
     """Write the chunks of a snapshot, and return the header that will make them count."""
-    start = 1 + secrets.randbelow(_NUMBER_MAX // 2)
+    start = 1 + int.from_bytes(os.urandom(_CHUNK_KEY_SIZE), "big") // 2
     digests: list[bytes] = []
     firsts: list[bytes] = []
     waiting: list[tuple[bytes, bytes]] = []

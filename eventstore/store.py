@@ -9,7 +9,6 @@ in a process is refused. Reading is in `reader`.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -33,21 +32,23 @@ from eventstore import (
 from eventstore.batch import Batch
 from eventstore.errors import (
     EventStoreError,
+    InvalidImageError,
     StoreClosedError,
     StoreFullError,
     StoreUsageError,
 )
-from eventstore.events import Event, Record, pack_chain
+from eventstore.events import Created, Event, Record, pack_chain
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import MAP_SIZE, Environment, WriteSession
 from eventstore.lmdb_transaction import MapFullError
+from eventstore.notices import Notices
 from eventstore.reader import StoreReader
 from eventstore.view import ImageView
 
 TEXT_LENGTH_MAX = 65_536
 CLOCK_BEHIND_NS = 60 * clock.NANOSECONDS
-logger = logging.getLogger(__name__)
+logger = Notices(__name__)
 
 
 class StoreTransaction:
@@ -348,20 +349,40 @@ class ImageStore(StoreReader):
 
     def _take_in(self, decoded: Image, reason: str) -> str:
         """Append that an image was created, unless it is there."""
-        image = digest.require(decoded.id)
-        chain_id = decoded.root_fs.chain_id() or None
-        chain = None if chain_id is None else pack_chain(chain_id)
+        chain_id = decoded.root_fs.chain_id()
+        chain = pack_chain(chain_id) if chain_id else None
+        created = Created(digest.require(decoded.id), chain, decoded.os)
+        self._append_created(created, decoded.raw_json, reason)
+        return decoded.id
+
+    def _adopt_decoded(
+        self, image_id: str, created: Created, config: bytes, *, reason: str = ""
+    ) -> None:
+        """Create an image as `adopt`, from what whoever read the config has decoded of it.
+
+        Raises:
+            InvalidImageError: the config is not the one that was decoded.
+            UnsupportedOSError: it has layers and is for another operating system.
+            LayerMissingError: its layers are not in the layer store.
+        """
+        if not digest.require(image_id) == created.digest == digest.digest_of(config):
+            raise InvalidImageError(f"what was decoded is not the config of {image_id}")
+        self._append_created(created, config, reason)
+
+    def _append_created(self, created: Created, config: bytes, reason: str) -> None:
+        """Append that an image was created, unless it is there."""
+        image, os_name = created.digest, created.os
 
         def judge(view: ImageView) -> list[Event]:
-            events = decide.create(view, image, chain, decoded.os)
+            events = decide.create(view, image, created.chain, os_name)
             if events:
                 with self._lock:
-                    self._retained.take(image, chain_id, decoded.os)
+                    self._retained.take(image, created.chain_id, os_name)
                 if self._batch is not None:
-                    self._batch.configs[image] = decoded.raw_json
+                    self._batch.configs[image] = config
             elif view.is_hidden(image):
                 with self._lock:
-                    self._retained.bring_back(self._live, image, chain_id, decoded.os)
+                    self._retained.bring_back(self._live, image, created.chain_id, os_name)
                     view.reveal(image)
             return events
 
@@ -369,7 +390,6 @@ class ImageStore(StoreReader):
             known = self._owner is None and self._view().shows(image)
         if not known:
             self._mutate(reason, judge)
-        return decoded.id
 
     def delete(self, image_id: str, *, reason: str = "") -> list[LayerMetadata]:
         """Delete an image; its children have no parent from here on.

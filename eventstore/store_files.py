@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import re
 import stat
@@ -34,11 +33,15 @@ from eventstore.errors import (
     UnknownFormatError,
     refused,
 )
+from eventstore.notices import Notices
 
 DATA, LOCK, UNFINISHED = "data.mdb", "lock.mdb", "data.mdb.new"
-NETWORK_FILE_SYSTEMS = re.compile(
-    "afs|beegfs|ceph|cifs|coda|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|smb3|smbfs"
-    "|fuse[.](cephfs|glusterfs|rclone|s3fs|sshfs)"
+NETWORK_FILE_SYSTEMS = frozenset(
+    (
+        *("afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"),
+        *("nfs", "nfs4", "ocfs2", "orangefs", "smb3", "smbfs"),
+        *("fuse.cephfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+    )
 )
 # The first page begins with its number and flags; then LMDB says that it is LMDB, and which.
 _MAGIC, _VERSION = struct.pack("=L", 0xBEEFC0DE), struct.pack("=L", 1)
@@ -72,7 +75,7 @@ def _forget_lock() -> None:
 
 os.register_at_fork(after_in_child=_forget_lock)
 
-logger = logging.getLogger(__name__)
+logger = Notices(__name__)
 
 
 def located(path: str | os.PathLike[str]) -> Path:
@@ -223,7 +226,7 @@ def _is_below(path: str, point: str) -> bool:
 
 def _refuse_network(path: Path) -> None:
     kind = file_system(path)
-    if NETWORK_FILE_SYSTEMS.fullmatch(kind):
+    if kind in NETWORK_FILE_SYSTEMS:
         raise StoreUsageError(
             f"{path} lies on a network file system ({kind}), where locks and shared memory do not"
             " hold among hosts: keep the store on a local disk"

@@ -8,7 +8,6 @@ page.
 
 from __future__ import annotations
 
-import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,10 +19,11 @@ from eventstore.lmdb_env import DATABASES, MAIN, Environment
 from eventstore.lmdb_pages import Meta, Node, PageFile
 from eventstore.lmdb_structure import structure_faults
 from eventstore.lmdb_transaction import Transaction
+from eventstore.notices import Notices
 
 _ATTEMPTS = 3
 _OFFSET_BITS = 16  # what an offset in a page takes
-logger = logging.getLogger(__name__)
+logger = Notices(__name__)
 
 
 def faults_of(environment: Environment) -> list[str]:

@@ -102,6 +102,7 @@ class _Run:
         self.store = store
         self.unsure = unsure
         self.wanted = {image.image_id: image for image in images}
+        self.view = store.view()
         self.touched: set[str] = set()
         self.created: list[str] = []
         self.deleted: list[str] = []
@@ -111,7 +112,8 @@ class _Run:
 
     def find(self, *, allow_mass_delete: bool) -> None:
         """Compare the source with the store's present."""
-        view = self.store.view()
+        # In a transaction this is the batch's own view: it moves with each mutation below.
+        view = self.view = self.store.view()
         self.after = view.position
         present = {digest.to_text(image) for image in view.digests()}
         self.created = sorted(self.wanted.keys() - present)
@@ -129,18 +131,26 @@ class _Run:
         for image_id in self.deleted + self.recreated:
             self.store.delete(image_id)
         for image_id in sorted(self.created + self.recreated):
-            self.store.adopt(self.wanted[image_id].config)
+            self._create(self.wanted[image_id])
         self.touched.update(self.created, self.recreated)
         for image in self._ancestors_first():
             self._facts(image)
-        self.position = self.store.position
+        self.position = self.view.position
+
+    def _create(self, image: SourceImage) -> None:
+        """Create an image; what the source has decoded of its config is not decoded again."""
+        if image.created is None:
+            self.store.adopt(image.config)
+        else:
+            self.store._adopt_decoded(image.image_id, image.created, image.config)
 
     def _facts(self, image: SourceImage) -> None:
         """Set what the source knows of an image where it differs."""
         image_id = image.image_id
-        state = self.store.view().state(digest.require(image_id))
+        raw = digest.require(image_id)
+        state = self.view.state(raw)
         told = image.parent is not None or image_id not in self.unsure
-        if told and self.store.get_parent(image_id) != image.parent:
+        if told and self._parent_of(raw) != image.parent:
             self.store.set_parent(image_id, image.parent)
             self.parents_set += 1
             self.touched.add(image_id)
@@ -153,6 +163,10 @@ class _Run:
             self.store.set_built_locally(image_id)
             self.marked_built += 1
             self.touched.add(image_id)
+
+    def _parent_of(self, image: bytes) -> str | None:
+        parent = self.view.parent_of(image)
+        return None if parent is None else digest.to_text(parent)
 
     def _ancestors_first(self) -> Iterator[SourceImage]:
         """Iterate over the images so that a parent comes before its children.

@@ -19,6 +19,7 @@ PACKAGE = TOP / "eventstore"
 # Imports go from right to left only.
 ORDER = [
     "errors",
+    "notices",
     "clock",
     "host",
     "digest",

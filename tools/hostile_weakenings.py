@@ -14,7 +14,7 @@ from eventstore.regular_file import Folder
 def _follow_links() -> None:
     """Open whatever a name leads to."""
 
-    def read(self: Folder, name: str, size_max: int) -> bytes | None:
+    def read(self: Folder, name: str, size_max: int, **_: bool) -> bytes | None:
         try:
             handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=self._handle)
         except FileNotFoundError:
@@ -29,14 +29,14 @@ def _follow_links() -> None:
             return None
         return Folder(handle, self.path / name)
 
-    vars_of(Folder, read=read, below=below)
+    vars_of(Folder, read=read, below=below, below_to_list=below)
 
 
 def _no_size_limit() -> None:
     """Read files however large they are."""
     real = Folder.read
 
-    def read(self: Folder, name: str, size_max: int) -> bytes | None:
+    def read(self: Folder, name: str, size_max: int, **_: bool) -> bytes | None:
         return real(self, name, 1 << 62)
 
     vars_of(Folder, read=read)
@@ -44,21 +44,21 @@ def _no_size_limit() -> None:
 
 def _absent_if_unreadable() -> None:
     """Take what may not be read for what is not there."""
-    real_read, real_names = Folder.read, Folder.names
+    real_read, real_entries = Folder.read, Folder.entries
 
-    def read(self: Folder, name: str, size_max: int) -> bytes | None:
+    def read(self: Folder, name: str, size_max: int, **_: bool) -> bytes | None:
         try:
             return real_read(self, name, size_max)
         except EventStoreError:
             return None
 
-    def names(self: Folder) -> list[str]:
+    def entries(self: Folder) -> dict[str, bool]:
         try:
-            return real_names(self)
+            return real_entries(self)
         except EventStoreError:
-            return []
+            return {}
 
-    vars_of(Folder, read=read, names=names)
+    vars_of(Folder, read=read, entries=entries)
 
 
 def _forget_doubt() -> None:

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-import tarfile
-import tempfile
 from collections.abc import Sequence
 from contextlib import chdir
-from importlib.resources import files
 from pathlib import Path
 
 import click
@@ -27,6 +24,8 @@ _HEADS_SHOWN = 8
 @click.command()
 def demo() -> None:
     """Show the whole thing on three real Docker databases, in a temporary store."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="eventstore-demo-") as folder, chdir(folder):
         _Tour(Path(folder)).run()
 
@@ -64,6 +63,9 @@ class _Tour:
         self._run("info")
 
     def _unpack(self, moment: str) -> None:
+        import tarfile
+        from importlib.resources import files
+
         packed = files("eventstore.cli") / "demo_data" / f"{moment}.tar.gz"
         with packed.open("rb") as file, tarfile.open(fileobj=file) as archive:
             archive.extractall(self.folder, filter="data")

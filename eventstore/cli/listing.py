@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
-from rich.tree import Tree
 
 from eventstore import digest
 from eventstore.cli import moments, naming, output, shapes
@@ -17,6 +16,10 @@ from eventstore.errors import CorruptionError
 from eventstore.image import ContainerConfig, Image
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
 
 _DEPTH_MAX = 200
 _NO_CONFIG = "no sound config"
@@ -147,6 +150,8 @@ def _walk(view: ImageView, roots: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def _print_trees(view: ImageView, roots: list[str], faults: dict[str, CorruptionError]) -> None:
+    from rich.tree import Tree
+
     for root in roots:
         branches: list[Tree] = []
         for depth, image_id in _walk(view, [root]):
@@ -160,6 +165,8 @@ def _print_trees(view: ImageView, roots: list[str], faults: dict[str, Corruption
 
 
 def _label(view: ImageView, image_id: str, faults: dict[str, CorruptionError]) -> Text:
+    from rich.text import Text
+
     image = _look(view, image_id, faults)
     if image is None:
         age, made_by = "?", _NO_CONFIG

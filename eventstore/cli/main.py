@@ -20,7 +20,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
@@ -37,7 +36,7 @@ from eventstore.cli import (
     upkeep,
 )
 from eventstore.cli.options import STORE_HELP
-from eventstore.cli.output import LogFormatter, note
+from eventstore.cli.output import LogFormatter, line, note
 
 NO, USAGE, UNUSABLE, DAMAGED, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 4, 130, 141
 _SEE_LISTING = "`eventstore ls --all` lists what is there, `eventstore search --all` what ever was"
@@ -69,11 +68,18 @@ Exit codes: 0 done, 1 not there or refused, 2 wrong command line,
 141 the reader of the output has gone away."""
 
 
-def _version() -> str:
+def _say_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print the version and end, if it was asked for."""
+    if not asked or context.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return version("image-eventstore")
+        found = version("image-eventstore")
     except PackageNotFoundError:
-        return "not installed"
+        found = "not installed"
+    line(f"eventstore, version {found}")
+    context.exit()
 
 
 @click.group(
@@ -83,7 +89,14 @@ def _version() -> str:
 @click.option(
     "--store", "-s", "store_path", metavar="PATH", envvar="EVENTSTORE_PATH", help=STORE_HELP
 )
-@click.version_option(_version(), prog_name="eventstore")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
 def cli(store_path: str | None) -> None:
     """The image store that remembers: what happened to which image, and when."""
 

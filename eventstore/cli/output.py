@@ -5,6 +5,9 @@ terminal escapes that hide or forge lines. Nothing of it reaches a terminal as i
 terminal, changes the direction of text or cannot be seen is shown as an escape, in JSON as JSON
 escapes it. Tables fit the terminal; into a pipe they go uncut, one line a row, but for cells of
 thousands of characters. JSON is one object a line, in UTC, with nothing shortened.
+
+`rich` and `humanize` take longer to load than most commands take, so they are loaded where they are
+used.
 """
 
 from __future__ import annotations
@@ -17,15 +20,14 @@ import unicodedata
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-import humanize
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from eventstore import digest
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 CELL_LENGTH_MAX = 2000
 _PIPE_WIDTH = 100_000
@@ -100,6 +102,8 @@ class LogFormatter(logging.Formatter):
 
 def console(*, to_stderr: bool = False) -> Console:
     """Return a console for standard output, or standard error."""
+    from rich.console import Console
+
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
     return Console(
@@ -110,6 +114,8 @@ def console(*, to_stderr: bool = False) -> Console:
 def line(text: object = "", style: str = "") -> None:
     """Print one line, cut nowhere."""
     if style:
+        from rich.text import Text
+
         console().print(Text(printable(text), style=style), soft_wrap=True)
     else:
         sys.stdout.write(printable(text) + "\n")
@@ -128,6 +134,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, flexible
         rows: of cells; what is no text is turned into it.
         flexible: the column that is cut where the terminal is too narrow.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, heading in enumerate(headings):
         grid.add_column(
@@ -197,6 +206,8 @@ def age(moment: datetime | None) -> str:
     """Return how long ago something was, to its largest unit; a dash for never."""
     if moment is None:
         return "-"
+    import humanize
+
     ago = datetime.now(UTC) - moment
     return ("in " if ago < timedelta() else "") + humanize.naturaldelta(ago)
 
@@ -220,6 +231,8 @@ def utc(moment: datetime | None) -> str | None:
 
 def size(bytes_count: int) -> str:
     """Return a number of bytes as people read it."""
+    import humanize
+
     return humanize.naturalsize(bytes_count, binary=True)
 
 

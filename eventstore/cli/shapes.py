@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,9 +12,11 @@ from eventstore.cli.output import utc
 from eventstore.diff import ImageChange, ViewDiff
 from eventstore.events import Created, LastUpdatedSet, ParentSet, Record
 from eventstore.image import Image
-from eventstore.sync import SyncReport
 from eventstore.verify import Problem
 from eventstore.view import ImageView
+
+if TYPE_CHECKING:
+    from eventstore.sync import SyncReport
 
 KINDS = {
     "Created": "created",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import click
 
 from eventstore.cli import output, shapes
 from eventstore.cli.options import json_option, open_to_write, path_of, store_option, write_options
 from eventstore.cli.output import line
-from eventstore.sources.docker_imagedb import DockerImageDB
-from eventstore.sync import SyncReport
-from eventstore.sync import sync as run_sync
+
+if TYPE_CHECKING:
+    from eventstore.sync import SyncReport
 
 
 @click.command()
@@ -48,6 +48,9 @@ def sync(
     SOURCE is a Docker data root (such as /var/lib/docker), its image/<driver> folder, or the
     imagedb folder in that. It is only read.
     """
+    from eventstore.sources.docker_imagedb import DockerImageDB
+    from eventstore.sync import sync as run_sync
+
     database = DockerImageDB.find(source)
     findings = database.read(operating_system=system)
     why = f"sync of {os.path.abspath(source)}" if reason is None else reason
@@ -55,6 +58,8 @@ def sync(
         path = path_of(store_path)
         if dry_run and not os.path.lexists(path):
             # A dry run changes nothing, so it does not make the store either.
+            from tempfile import TemporaryDirectory
+
             path = stack.enter_context(TemporaryDirectory(prefix="eventstore-dry-run-"))
         store = stack.enter_context(open_to_write(path, actor=actor, create=True))
         found = run_sync(

@@ -33,15 +33,17 @@ Layout and rules are those of Docker's `image/fs.go` and `image/store.go` (`rest
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from eventstore import clock, digest, host, regular_file
 from eventstore.errors import InvalidImageError, LayerNotFoundError, SourceError
+from eventstore.events import Created, pack_chain
 from eventstore.go_json import decode_text
 from eventstore.image import CONFIG_SIZE_MAX, Image, parse_instant
-from eventstore.layers import DockerLayerDB
+from eventstore.layers import Chains, noted_layer
 from eventstore.regular_file import Folder, IrregularFileError
 from eventstore.sources.found import Findings, PassedOver, SourceImage
 
@@ -53,6 +55,9 @@ _METADATA_KEYS = frozenset((_PARENT, _LAST_UPDATED, _BUILT))
 _CONTENT = ("content", digest.ALGORITHM)
 _METADATA = ("metadata", digest.ALGORITHM)
 _GO_ZERO_TIME = clock.MIN_NS  # what Docker takes for "never updated"
+_KEPT_LENGTH_MAX = 256
+_Config = tuple[bytes, Created | None]
+"""A config, and what creating its image means."""
 
 
 class _Refused(Exception):  # noqa: N818 (it is a finding on the way to the report, not an error)
@@ -117,8 +122,8 @@ class DockerImageDB:
             layers = None
             if self._folder(stack, self._beside, *self._layerdb) is not None:
                 # Whether layers are there can only be told if these are folders, or nothing.
-                self._folder(stack, self._beside, *self._layerdb, digest.ALGORITHM)
-                layers = DockerLayerDB(self._beside, *self._layerdb)
+                below = (*self._layerdb, digest.ALGORITHM)
+                layers = _layers_in(self._folder(stack, self._beside, *below))
             system = operating_system or host.operating_system()
             return _Reading(content, metadata, layers, system).findings()
 
@@ -142,7 +147,7 @@ class _Reading:
         self,
         content: Folder,
         metadata: Folder | None,
-        layers: DockerLayerDB | None,
+        layers: Chains | None,
         system: str,
     ) -> None:
         self._content = content
@@ -154,17 +159,19 @@ class _Reading:
 
     def findings(self) -> Findings:
         """Read everything."""
-        configs = dict(self._configs())
-        images = dict(self._with_metadata(configs))
+        names = self._content.names()
+        configs = dict(self._configs(names))
+        noted = None if self._metadata is None else self._metadata.entries()
+        images = dict(self._with_metadata(configs, noted or {}))
         self._check_parents(images)
-        self._gone()
+        self._gone(noted or {}, frozenset(names))
         ordered = [images[image_id] for image_id in sorted(images)]
         return Findings(ordered, self._passed_over)
 
-    def _configs(self) -> Iterator[tuple[str, bytes]]:
+    def _configs(self, names: list[str]) -> Iterator[tuple[str, _Config]]:
         """Iterate over ids and configs of the images that Docker would list."""
         room = CONFIGS_SIZE_MAX
-        for name in self._content.names():
+        for name in names:
             image_id = digest.PREFIX + name
             try:
                 if name.startswith(_TEMPORARY):
@@ -174,7 +181,7 @@ class _Reading:
                 config = _bytes(self._content, name, CONFIG_SIZE_MAX)
                 if config is None:
                     continue
-                self._check(image_id, config)
+                created = self._check(image_id, config)
             except _Refused as refused:
                 named = "/".join((*_CONTENT, name)) if digest.parse(image_id) is None else image_id
                 self._pass_over(refused.kind, named, refused.detail, unsure=refused.unsure)
@@ -184,76 +191,92 @@ class _Reading:
                 raise SourceError(
                     str(self._content.path), f"holds more than {CONFIGS_SIZE_MAX} bytes of configs"
                 )
-            yield image_id, config
+            yield image_id, (config, created)
 
-    def _check(self, image_id: str, config: bytes) -> None:
-        """Refuse a config that Docker's restore would not list."""
-        found = digest.to_text(digest.digest_of(config))
-        if found != image_id:
-            raise _Refused("digest-mismatch", f"its content is {found}")
+    def _check(self, image_id: str, config: bytes) -> Created | None:
+        """Refuse a config that Docker's restore would not list; return what creating it means."""
         try:
             image = Image.from_stored(config)
         except InvalidImageError as error:
+            _must_be(image_id, digest.to_text(digest.digest_of(config)))
             raise _Refused("invalid-config", error.reason) from error
+        _must_be(image_id, image.id)
         chain_id = image.root_fs.chain_id()
         if not chain_id:
-            return
+            return _created(image_id, chain_id, image.os)
         if not host.runs(image.os, self._system):
             detail = f"it is for {image.os[:80]!r}, this host runs {self._system!r}"
             raise _Refused("foreign-os", detail)
         if self._layers is not None:
             try:
-                self._layers.get(chain_id)
+                self._layers.metadata(chain_id)
             except LayerNotFoundError as error:
                 detail = f"layer does not exist: {chain_id[:80]}"
                 raise _Refused("layers-missing", detail) from error
+        return _created(image_id, chain_id, image.os)
 
-    def _with_metadata(self, configs: dict[str, bytes]) -> Iterator[tuple[str, SourceImage]]:
-        """Iterate over ids and images with what their metadata says, parents unchecked."""
-        for image_id, config in configs.items():
+    def _with_metadata(
+        self, configs: dict[str, _Config], noted: Collection[str]
+    ) -> Iterator[tuple[str, SourceImage]]:
+        """Iterate over ids and images with what their metadata says, parents unchecked.
+
+        Args:
+            configs: the images.
+            noted: names of all that lies among the metadata.
+        """
+        for image_id, (config, created) in configs.items():
+            name = image_id.removeprefix(digest.PREFIX)
             try:
                 folder = None
-                if self._metadata is not None:
-                    folder = self._metadata.below(image_id.removeprefix(digest.PREFIX))
+                if self._metadata is not None and name in noted:
+                    folder = self._metadata.below_to_list(name)
             except IrregularFileError as error:
                 detail = f"its metadata: {error.detail}"
                 self._pass_over(error.kind, image_id, detail, unsure=error.unsure)
                 folder = None
             if folder is None:
-                yield image_id, SourceImage(image_id, config)
+                yield image_id, SourceImage(image_id, config, created=created)
                 continue
             with folder:
-                yield image_id, self._image(image_id, config, folder)
+                yield image_id, self._image(image_id, config, created, folder)
 
-    def _image(self, image_id: str, config: bytes, folder: Folder) -> SourceImage:
+    def _image(
+        self, image_id: str, config: bytes, created: Created | None, folder: Folder
+    ) -> SourceImage:
         """Return an image with what its metadata says, its parent unchecked."""
-        for name in folder.names():
+        entries = folder.entries()
+        for name in sorted(entries.keys() - _METADATA_KEYS):
             if name.startswith(_TEMPORARY):
                 self._pass_over("crash-leftover", image_id, f"{name} was never renamed")
-            elif name not in _METADATA_KEYS:
+            else:
                 detail = f"{name!r} is no metadata of Docker's"
                 self._pass_over("unknown-metadata", image_id, detail)
-        updated = self._noted(image_id, folder, _LAST_UPDATED, "last-updated-invalid")
-        built = self._noted(image_id, folder, _BUILT, "built-invalid")
+        noted = partial(self._noted, image_id, folder, entries)
+        updated = noted(_LAST_UPDATED, "last-updated-invalid")
+        built = noted(_BUILT, "built-invalid")
         return SourceImage(
             image_id,
             config,
-            parent=self._parent(image_id, folder),
+            parent=self._parent(image_id, noted(_PARENT, "parent-invalid")),
             last_updated_ns=self._instant(image_id, updated),
             built_locally=self._built(image_id, built),
+            created=created,
         )
 
-    def _noted(self, image_id: str, folder: Folder, name: str, kind: str) -> bytes | None:
+    def _noted(
+        self, image_id: str, folder: Folder, entries: dict[str, bool], name: str, kind: str
+    ) -> bytes | None:
         """Return one piece of metadata, None if there is none."""
+        if name not in entries:
+            return None
         try:
-            return _bytes(folder, name, METADATA_SIZE_MAX)
+            return _bytes(folder, name, METADATA_SIZE_MAX, regular=entries[name])
         except _Refused as refused:
             detail = f"{name}: {refused.detail}"
             self._pass_over(kind, image_id, detail, unsure=refused.unsure)
             return None
 
-    def _parent(self, image_id: str, folder: Folder) -> str | None:
-        noted = self._noted(image_id, folder, _PARENT, "parent-invalid")
+    def _parent(self, image_id: str, noted: bytes | None) -> str | None:
         if noted is None:
             return None
         parent = decode_text(noted)
@@ -296,9 +319,14 @@ class _Reading:
             self._pass_over("parent-cycle", image_id, "it is its own ancestor")
             images[image_id] = _orphan(images[image_id])
 
-    def _gone(self) -> None:
-        """Report metadata that belongs to no config."""
-        for name in () if self._metadata is None else self._metadata.names():
+    def _gone(self, noted: Collection[str], there: Collection[str]) -> None:
+        """Report metadata that belongs to no config.
+
+        Args:
+            noted: names of all that lies among the metadata.
+            there: names of all that lies among the configs; what is not may have come since.
+        """
+        for name in sorted(name for name in noted if name not in there):
             image_id = digest.PREFIX + name
             if digest.parse(image_id) is None:
                 named = "/".join((*_METADATA, name))
@@ -373,7 +401,7 @@ def _names(path: Path, above: tuple[str, ...], links: list[Path]) -> list[str]:
         return folder.names()
 
 
-def _bytes(folder: Folder, name: str, size_max: int) -> bytes | None:
+def _bytes(folder: Folder, name: str, size_max: int, *, regular: bool = False) -> bytes | None:
     """Return the bytes of a regular file, None if there is none.
 
     Raises:
@@ -381,9 +409,31 @@ def _bytes(folder: Folder, name: str, size_max: int) -> bytes | None:
         SourceError: this user may not read it.
     """
     try:
-        return folder.read(name, size_max)
+        return folder.read(name, size_max, regular=regular)
     except IrregularFileError as error:
         raise _Refused(error.kind, error.detail, unsure=error.unsure) from error
+
+
+def _must_be(image_id: str, found: str) -> None:
+    """Refuse a config that is not what its name says."""
+    if found != image_id:
+        raise _Refused("digest-mismatch", f"its content is {found}")
+
+
+def _created(image_id: str, chain_id: str, os_name: str) -> Created | None:
+    """Return what creating an image means; None if that is so long that only the config is kept.
+
+    Among the configs of a hostile source each may be little more than such a name.
+    """
+    if len(chain_id) + len(os_name) > _KEPT_LENGTH_MAX:
+        return None
+    chain = pack_chain(chain_id) if chain_id else None
+    return Created(digest.require(image_id), chain, os_name)
+
+
+def _layers_in(folder: Folder | None) -> Chains:
+    """Return what is known of the layers in `layerdb/sha256`; without it none is there."""
+    return Chains(lambda chain_id: None if folder is None else noted_layer(folder, chain_id))
 
 
 def _orphan(image: SourceImage) -> SourceImage:
@@ -392,6 +442,7 @@ def _orphan(image: SourceImage) -> SourceImage:
         image.config,
         last_updated_ns=image.last_updated_ns,
         built_locally=image.built_locally,
+        created=image.created,
     )
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from eventstore.events import Created
 
-class SourceImage(Struct, frozen=True):
+
+class SourceImage(Struct, frozen=True, gc=False):
     """One image as a source has it.
 
     Attributes:
@@ -19,6 +21,8 @@ class SourceImage(Struct, frozen=True):
         parent: id of its parent, which the source lists too; None if it has none.
         last_updated_ns: nanoseconds since 1970, UTC; None if the source keeps none.
         built_locally: whether it is marked as built on its host.
+        created: what creating it means, if whoever read the source has decoded the config anyway;
+            a sync decodes it otherwise.
     """
 
     image_id: str
@@ -26,9 +30,10 @@ class SourceImage(Struct, frozen=True):
     parent: str | None = None
     last_updated_ns: int | None = None
     built_locally: bool = False
+    created: Created | None = None
 
 
-class PassedOver(Struct, frozen=True):
+class PassedOver(Struct, frozen=True, gc=False):
     """One thing of a source that does not count, or not as it lies there.
 
     Attributes:

@@ -234,7 +234,7 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None
     """The core installs without the command's libraries."""
     blocked = tmp_path / "click.py"
     blocked.write_text("raise ModuleNotFoundError(\"No module named 'click'\", name='click')\n")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), PACKAGE))}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "eventstore", "ls"],
         capture_output=True,
@@ -245,3 +245,24 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None
     assert done.returncode == 3
     assert "image-eventstore[cli]" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("missing", ["click", "rich", "humanize", "dateparser"])
+def test_a_part_that_is_not_installed_is_named_before_anything_is_done(
+    missing: str, tmp_path: Path
+) -> None:
+    """A command that needs only some parts, too, must not find out half way that one is missing."""
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None;"
+        " from eventstore.__main__ import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--store", tmp_path / "store", "info"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.count("\n") == 1
+    assert f"the command needs '{missing}'" in done.stderr
+    assert "pip install 'image-eventstore[cli]'" in done.stderr

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -100,6 +101,33 @@ def test_links_pipes_sockets_and_folders_are_passed_over_without_waiting(tmp_pat
     findings = DockerImageDB.find(tmp_path).read()
     assert findings.images == []
     assert kinds(findings) == ["not-a-file"] * 5
+
+
+@pytest.mark.parametrize("place", ["config", "parent", "lastUpdated", "builtLocally", "diff"])
+def test_what_is_no_regular_file_is_not_even_opened(tmp_path: Path, place: str) -> None:
+    """Opening a device may already do something; of a pipe, its writer learns that it was."""
+    database = empty_database(tmp_path)
+    raw = config("first", layers=1)
+    name = add(database, raw, something=b"")[7:]
+    chain_id = Image.from_json(raw).root_fs.chain_id()
+    pipe = {
+        "config": database / "content" / "sha256" / ("1" * 64),
+        "diff": database.parent / "layerdb" / "sha256" / chain_id[7:] / "diff",
+    }.get(place, database / "metadata" / "sha256" / name / place)
+    pipe.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(pipe)
+    opens = "import os, sys; print(); os.open(sys.argv[1], os.O_WRONLY); print('it was opened')"
+    with subprocess.Popen([sys.executable, "-uc", opens, pipe], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"\n"
+        while Path(f"/proc/{writer.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            time.sleep(0.01)
+        with pytest.raises(SourceError) if place == "diff" else nullcontext():
+            found = DockerImageDB.find(tmp_path).read(operating_system="linux")
+            assert any("no regular file" in entry.detail for entry in found.passed_over)
+        assert writer.poll() is None
+        writer.terminate()
+        assert writer.stdout.read() == b""
 
 
 def test_what_is_too_large_is_passed_over(tmp_path: Path) -> None:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore import Deleted, ImageStore, LastUpdatedSet, MarkedBuilt, ParentSet
+from eventstore import (
+    Created,
+    Deleted,
+    ImageStore,
+    InvalidImageError,
+    LastUpdatedSet,
+    MarkedBuilt,
+    ParentSet,
+)
 from eventstore.sources.found import SourceImage
 from eventstore.sync import sync
 from making import config, id_of
@@ -44,6 +53,24 @@ def test_only_what_differs_is_appended(store: ImageStore) -> None:
     assert len(events) == 3
     assert (report.parents_set, report.last_updated_set, report.marked_built) == (1, 1, 1)
     assert report.unchanged == 1
+
+
+def test_what_a_source_has_decoded_is_taken_over_only_with_its_own_bytes(
+    store: ImageStore,
+) -> None:
+    """An image's id is the SHA-256 of its config, whoever says otherwise."""
+    decoded = Created(bytes.fromhex(id_of(A)[7:]), None, "linux")
+    sync(store, [SourceImage(id_of(A), A, created=decoded)])
+    (record,) = store.records()
+    assert record.event == decoded
+    assert store.get(id_of(A)).raw_json == A
+    with pytest.raises(InvalidImageError):
+        sync(store, [SourceImage(id_of(A), A), SourceImage(id_of(B), B, created=decoded)])
+    assert store.position == 1
+    other = Created(bytes.fromhex(id_of(C)[7:]), None, "linux")
+    with pytest.raises(InvalidImageError):
+        sync(store, [SourceImage(id_of(A), A), SourceImage(id_of(C), B, created=other)])
+    assert store.position == 1
 
 
 def test_an_image_that_lost_its_parent_to_a_deletion_is_no_further_event(

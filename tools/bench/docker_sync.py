@@ -1,8 +1,10 @@
 """Sync 10,000 images from a Docker database on disk into a new store.
 
 Timed is the whole way: reading and checking `imagedb`, its metadata and `layerdb`, deciding, and
-one durable transaction. The source's files are in the page cache. Floor: reading the same files,
-one SHA-256 a config, and LMDB's own time for the bytes that the sync wrote.
+one durable transaction; then a second sync, which finds nothing new. The source's files are in the
+page cache. Floor: opening, reading and closing the same files from their folders, whose names are
+known beforehand, one SHA-256 a config, and LMDB's own time for the bytes that the sync wrote; for
+the second sync without the last.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import docker_sources
 import floors
 import histories
 import runner
-from eventstore import ImageStore
+from eventstore import Image, ImageStore
 from eventstore.sources.docker_imagedb import DockerImageDB
 from eventstore.sync import sync
 from runner import Bound, Result, Settings, Took
@@ -35,7 +37,15 @@ class Run:
         self.root = root
         self.number = 0
         self.reading: list[float] = []
+        self.again: list[float] = []
+        self.configs: list[bytes] = []
         self.puts: list[floors.Put] = []
+        # A folder, what is in it, and whether that is configs.
+        self.files: list[tuple[str, list[str], bool]] = [
+            (folder, files, folder.endswith("/content/sha256"))
+            for folder, _, files in os.walk(root)
+            if files
+        ]
 
     def _new(self, name: str) -> Path:
         self.number += 1
@@ -52,20 +62,43 @@ class Run:
             if report.passed_over or len(report.created) != len(found.images):
                 raise RuntimeError(f"not all of the source was taken: {report.passed_over[:3]}")
             self.reading.append(read - start)
+            self.again.append(self._again(store))
+            self.configs = [image.config for image in found.images]
             self.puts = list(chain.from_iterable(floors.puts_of(store, 0)))
         return Took(end - start)
+
+    def _again(self, store: ImageStore) -> float:
+        """Return the seconds of a sync that finds nothing new."""
+        start = time.perf_counter()
+        found = DockerImageDB.find(self.root).read(operating_system="linux")
+        report = sync(store, found.images, found.passed_over)
+        end = time.perf_counter()
+        if report.position != report.after:
+            raise RuntimeError(f"a second sync appended {report.position - report.after} records")
+        return end - start
+
+    def decode(self) -> None:
+        """Decode the configs, and nothing else."""
+        for config in self.configs:
+            Image.from_stored(config)
+
+    def read_files(self) -> None:
+        """Open, read and close all files of the source from their folders; hash the configs."""
+        for path, names, are_configs in self.files:
+            folder = os.open(path, os.O_PATH | os.O_DIRECTORY)
+            for name in names:
+                handle = os.open(name, os.O_RDONLY, dir_fd=folder)
+                content = os.read(handle, 1 << 16)
+                os.close(handle)
+                if are_configs:
+                    hashlib.sha256(content).digest()
+            os.close(folder)
 
     def floor(self) -> Took:
         """Read all files of the source, hash the configs, write the same bytes."""
         raw = floors.RawLMDB(self._new("lmdb"))
         start = time.perf_counter()
-        for folder, _, files in os.walk(self.root):
-            is_content = folder.endswith("/content/sha256")
-            for name in files:
-                with open(f"{folder}/{name}", "rb", buffering=0) as file:
-                    content = file.read()
-                if is_content:
-                    hashlib.sha256(content).digest()
+        self.read_files()
         raw.write(self.puts)
         end = time.perf_counter()
         raw.close()
@@ -81,11 +114,14 @@ def source(settings: Settings, images: int) -> Path:
 
 
 def without_layers(root: Path, destination: Path) -> Path:
-    """Return a source that has the same `imagedb` and no `layerdb`."""
-    driver = destination / "image" / "overlay2"
-    driver.mkdir(parents=True)
-    (driver / "imagedb").symlink_to(root / "image" / "overlay2" / "imagedb")
-    return destination
+    """Return a source that has the same `imagedb` and no `layerdb`.
+
+    It is a link, which is followed only because it is the very path that the caller names.
+    """
+    destination.mkdir()
+    imagedb = destination / "imagedb"
+    imagedb.symlink_to(root / "image" / "overlay2" / "imagedb")
+    return imagedb
 
 
 def measure(settings: Settings) -> Result:
@@ -99,9 +135,25 @@ def measure(settings: Settings) -> Result:
         bare = Run(folder / "bare", without_layers(root, folder / "source"))
         for each in (run, bare):
             each.folder.mkdir()
-        cases = {"ours": run.sync, "floor": run.floor, "without layerdb": bare.sync}
+        cases = {
+            "ours": run.sync,
+            "floor": run.floor,
+            "files": run.read_files,
+            "decode": run.decode,
+            "without layerdb": bare.sync,
+        }
         seconds = runner.take(cases, settings.takes)
-    result.rows = [
+    result.rows = _rows(images, run, seconds)
+    files = sum(len(names) for _, names, _ in run.files)
+    result.notes.append(f"an image has {files / images:.1f} files, those of its layers included")
+    return result
+
+
+def _rows(images: int, run: Run, seconds: runner.Seconds) -> list[runner.Row]:
+    """Return the rates with their bound, and what each stage takes of an image's time."""
+    reading = run.reading[1:]
+    rest = [whole - read for whole, read in zip(seconds["ours"], reading, strict=True)]
+    return [
         runner.rate(
             f"{images:,} images, layerdb read",
             seconds["ours"],
@@ -114,10 +166,22 @@ def measure(settings: Settings) -> Result:
             seconds["without layerdb"],
             count=images,
         ),
+        runner.rate(
+            f"{images:,} images, nothing new",
+            run.again[1:],
+            count=images,
+            beside=("files read, hashed", seconds["files"]),
+        ),
+        runner.cost(
+            "of an image: reading, checking, decoding",
+            reading,
+            count=images,
+            unit="µs",
+            beside=("files read, hashed", seconds["files"]),
+        ),
+        runner.cost("of that, decoding", seconds["decode"], count=images, unit="µs"),
+        runner.cost("of an image: deciding, appending", rest, count=images, unit="µs"),
     ]
-    share = sum(run.reading[1:]) / sum(seconds["ours"])
-    result.notes.append(f"reading and checking the source is {share:.0%} of it")
-    return result
 
 
 if __name__ == "__main__":
