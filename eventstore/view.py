@@ -14,6 +14,7 @@ for and kept up to date from then on.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
@@ -57,7 +58,8 @@ class ImageView:
         self._time_ns = time_ns
         self._read_config = read_config
         self._hidden: set[bytes] = set()
-        self._children: dict[bytes, set[bytes]] | None = None
+        # Most parents have one child, for which a set would be much too large.
+        self._children: dict[bytes, bytes | set[bytes]] | None = None
 
     # What the store, the fold and the rules read: digests of 32 bytes.
 
@@ -235,7 +237,7 @@ class ImageView:
         if self._children is not None:
             self._unlink(image)
             if parent is not None:
-                self._children.setdefault(parent, set()).add(image)
+                _link(self._children, image, parent)
         self._states.replace(
             image, State(state.created, position, parent, at, state.last_updated, state.built)
         )
@@ -253,25 +255,26 @@ class ImageView:
         if parent is None or self._children is None:
             return
         siblings = self._children[parent]
-        siblings.discard(image)
-        if not siblings:
+        if isinstance(siblings, set) and len(siblings) > 1:
+            siblings.discard(image)
+        else:
             del self._children[parent]
 
-    def _child_index(self) -> dict[bytes, set[bytes]]:
+    def _child_index(self) -> dict[bytes, bytes | set[bytes]]:
         if self._children is None:
-            index: dict[bytes, set[bytes]] = {}
+            index: dict[bytes, bytes | set[bytes]] = {}
             for image, parent in self._states.parents():
-                siblings = index.get(parent)
-                if siblings is None:
-                    index[parent] = {image}
+                if parent in index:
+                    _link(index, image, parent)
                 else:
-                    siblings.add(image)
+                    index[parent] = image
             self._children = index
         return self._children
 
     def _shown_children(self, image: bytes) -> list[bytes]:
         found = self._child_index().get(image, ())
-        return sorted(child for child in found if child not in self._hidden)
+        children = (found,) if isinstance(found, bytes) else found
+        return sorted(child for child in children if child not in self._hidden)
 
     def _require(self, image_id: str) -> tuple[bytes, State]:
         image = digest.require(image_id)
@@ -412,23 +415,16 @@ class ImageMap(Mapping[str, Image]):
         """Hold `images`, sorted, as they are in `view`, which must not move."""
         self._view = view
         self._images = images
-        self._ids: dict[str, None] | None = None
-
-    def _texts(self) -> dict[str, None]:
-        """Return the ids, made when they are first asked for."""
-        if self._ids is None:
-            self._ids = dict.fromkeys(digest.to_texts(self._images))
-        return self._ids
 
     def __getitem__(self, image_id: str) -> Image:
         """Return one image, decoded."""
-        if image_id not in self._texts():
+        if image_id not in self:
             raise KeyError(image_id)
         return self._view.get(image_id)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids, sorted."""
-        return iter(self._texts())
+        return iter(digest.to_texts(self._images))
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -436,11 +432,15 @@ class ImageMap(Mapping[str, Image]):
 
     def __contains__(self, image_id: object) -> bool:
         """Tell whether the image is among them, without decoding it."""
-        return image_id in self._texts()
+        image = digest.parse(image_id) if isinstance(image_id, str) else None
+        if image is None:
+            return False
+        at = bisect_left(self._images, image)
+        return at < len(self._images) and self._images[at] == image
 
     def __repr__(self) -> str:
         """Show the ids."""
-        return f"ImageMap({list(self._texts())!r})"
+        return f"ImageMap({list(self)!r})"
 
 
 def fold(view: ImageView, records: Iterable[Record]) -> ImageView:
@@ -452,6 +452,17 @@ def fold(view: ImageView, records: Iterable[Record]) -> ImageView:
     for record in records:
         view.apply(record)
     return view
+
+
+def _link(index: dict[bytes, bytes | set[bytes]], image: bytes, parent: bytes) -> None:
+    """Note that an image is a child of another."""
+    siblings = index.get(parent)
+    if siblings is None:
+        index[parent] = image
+    elif isinstance(siblings, set):
+        siblings.add(image)
+    elif siblings != image:
+        index[parent] = {siblings, image}
 
 
 def _impossible(position: int, what: str) -> CorruptionError:
