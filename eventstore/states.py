@@ -188,6 +188,39 @@ class States:
             if state.parent is not None and flat.parent_of(image) is not None:
                 yield image, state.parent
 
+    def heads(self) -> list[bytes]:
+        """Return the digests of the images without children, sorted.
+
+        A parent is told by the record that created it, so no index of digests is built.
+        """
+        flat = self._flat()
+        changes = flat.changes
+        parents: set[int] = set()
+        for columns, changed in flat._parts():
+            if changed:
+                pairs = zip(columns.digests, columns.parent, strict=True)
+                parents.update(parent for image, parent in pairs if image not in changes)
+            else:
+                parents.update(columns.parent)
+        for image in changes:
+            parent = flat.parent_of(image)
+            state = None if parent is None else flat.get(parent)
+            if state is not None:
+                parents.add(state.created)
+        heads: list[bytes] = []
+        for columns, changed in flat._parts():
+            found = [
+                image
+                for image, created in zip(columns.digests, columns.created, strict=True)
+                if created not in parents
+            ]
+            if changed:
+                found = [image for image in found if image not in changes]
+                found += [image for image in changed if changes[image].created not in parents]
+                found = sorted(image for image in found if changes.get(image) is not GONE)
+            heads += found
+        return heads
+
     def _ended(self) -> dict[bytes, int]:
         """Return the images of the table whose life then has ended, and where that had begun."""
         ended: dict[bytes, int] = {}

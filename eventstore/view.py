@@ -400,10 +400,8 @@ class ImageView:
 
     def heads(self) -> ImageMap:
         """Return the images without children by id; each is decoded when it is asked for."""
-        parents = self._child_index()
         if not self._hidden:
-            heads = [image for image in self.digests() if image not in parents]
-            return ImageMap(self.freeze(), heads)
+            return ImageMap(self.freeze(), self._states.heads())
         heads = [image for image in self._shown() if not self._shown_children(image)]
         return ImageMap(self.freeze(), heads)
 
