@@ -1,12 +1,13 @@
 """Store views, so that a replay need not start from nothing.
 
-A snapshot is a cache that must prove itself. It lies in chunks, so that no value needs many pages
-in a row, and one that is used is read chunk by chunk when needed::
+A snapshot is a cache that must prove itself. It lies in chunks, and one that is used is read chunk
+by chunk when needed. Chunks lie in pieces of a page each, so that any page that is free will do::
 
     (position, 0)         header: [position, time_ns, images, [SHA-256 of each chunk], SHA-256 of
                           the msgpack array of the other fields, [first digest of each chunk], n,
                           over]
-    (position, n …)       chunks of 1,024 to 2,048 images each, sorted by digest; see `columns`
+    (position, n + 64 c + p)  piece p of chunk c: 4,080 bytes, the last one less. A chunk has 1,024
+                          to 2,048 images, sorted by digest; see `columns`
 
 The newest is whole. One that it takes the place of becomes a difference `over` it, which holds only
 the rows that were otherwise: an image is as the newer one has it if its stream ends at or before
@@ -31,7 +32,7 @@ from __future__ import annotations
 import hashlib
 import os
 from bisect import bisect_left
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -52,7 +53,9 @@ INTERVAL_MIN = 4096
 INTERVAL_SHARE = 4
 CHUNK_LENGTH = 1024
 CHUNKS_A_WRITE = 4
-DELETIONS_MAX = 128
+PIECE_SIZE = 4_080  # what LMDB lays into one page of 4 kB, and less than that elsewhere
+PIECES_MAX = 64
+DELETIONS_MAX = 1_024
 _DATABASE = "snapshots"
 _CHUNK_KEY_SIZE = 4
 _NUMBER_MAX = (1 << 32) - 1
@@ -121,49 +124,74 @@ def put(environment: Environment, view: ImageView) -> Header | None:
     """
     replaced: list[tuple[bytes, Row]] = []
     header = Header(view.position, view.time_ns, len(view), [], b"")
-    header = _write(environment, header, view.columns(CHUNK_LENGTH, replaced))
-    if not environment.write(partial(_put_header, header=header, instead=None)):
+    header, pieces = _write(environment, header, view.columns(CHUNK_LENGTH, replaced))
+    if not environment.write(partial(_put_header, header=header, pieces=pieces, instead=None)):
         return None
     if view.origin is not None and view.origin[0] < view.position:
         _make_difference(environment, *view.origin, replaced, view.position)
     return header
 
 
-def _write(environment: Environment, header: Header, chunks: Iterable[Columns]) -> Header:
-    """Write the chunks of a snapshot, and return the header that will make them count."""
+def _write(
+    environment: Environment, header: Header, chunks: Iterable[Columns]
+) -> tuple[Header, int]:
+    """Write the chunks of a snapshot.
+
+    Returns:
+        The header that will make them count, and the number of their pieces.
+    """
+    pieces = 0
     start = 1 + int.from_bytes(os.urandom(_CHUNK_KEY_SIZE), "big") // 2
     digests: list[bytes] = []
     firsts: list[bytes] = []
     waiting: list[tuple[bytes, bytes]] = []
     for found in chunks:
         payload = found.encode()
-        waiting.append((_key(header.position, start + len(digests)), payload))
+        waiting.append((_key(header.position, start + PIECES_MAX * len(digests)), payload))
         digests.append(hashlib.sha256(payload).digest())
         firsts.append(found.digests[0])
+        pieces += _pieces(payload)
         if len(waiting) == CHUNKS_A_WRITE:
             environment.write(partial(_put_chunks, chunks=waiting))
             waiting = []
     if waiting:
         environment.write(partial(_put_chunks, chunks=waiting))
     header = msgspec.structs.replace(header, chunks=digests, firsts=firsts, start=start)
-    return msgspec.structs.replace(header, digest=header.seal())
+    return msgspec.structs.replace(header, digest=header.seal()), pieces
 
 
 def _put_chunks(txn: Transaction, *, chunks: list[tuple[bytes, bytes]]) -> None:
     for key, payload in chunks:
-        txn.put(_DATABASE, key, payload)
+        position, first = key[: codec.KEY_SIZE], _number(key)
+        for number in range(_pieces(payload)):
+            piece = payload[number * PIECE_SIZE : (number + 1) * PIECE_SIZE]
+            txn.put(_DATABASE, position + (first + number).to_bytes(_CHUNK_KEY_SIZE, "big"), piece)
 
 
-def _put_header(txn: Transaction, *, header: Header, instead: bytes | None) -> bool:
+def _pieces(payload: bytes) -> int:
+    """Return in how many pieces a chunk lies; the last is shorter than a piece may be."""
+    return len(payload) // PIECE_SIZE + 1
+
+
+def _numbers(header: Header) -> range:
+    """Return the numbers that the pieces of a snapshot may have."""
+    if header.firsts is None:
+        return range(header.start, header.start + len(header.chunks))
+    return range(header.start, header.start + len(header.chunks) * PIECES_MAX)
+
+
+def _put_header(txn: Transaction, *, header: Header, pieces: int, instead: bytes | None) -> bool:
     """Let a snapshot count, unless another process has pruned some of its chunks meanwhile.
 
     Args:
         txn: where to write.
         header: makes it count.
+        pieces: how many must be there.
         instead: the digest of the header that must be there, if one must.
     """
-    numbers = range(header.start, header.start + len(header.chunks))
-    if not all(txn.has(_DATABASE, _key(header.position, number)) for number in numbers):
+    numbers = _numbers(header)
+    there = sum(_number(key) in numbers for key in _keys_of(txn, header.position))
+    if there != pieces:
         return False
     if instead is not None:
         raw = raw_header(txn, header.position)
@@ -196,8 +224,8 @@ def _make_difference(
         return False
     parts = (rows[start : start + CHUNK_LENGTH] for start in range(0, len(rows), CHUNK_LENGTH))
     less = msgspec.structs.replace(header, over=over)
-    less = _write(environment, less, (Columns.of(part) for part in parts))
-    return environment.write(partial(_put_header, header=less, instead=seal))
+    less, pieces = _write(environment, less, (Columns.of(part) for part in parts))
+    return environment.write(partial(_put_header, header=less, pieces=pieces, instead=seal))
 
 
 def _number(key: bytes) -> int:
@@ -255,7 +283,7 @@ def parse_header(position: int, raw: bytes) -> Header:
     if header.firsts is not None and (
         len(header.firsts) != len(header.chunks)
         or any(len(first) != DIGEST_SIZE for first in header.firsts)
-        or not 0 < header.start <= _NUMBER_MAX - len(header.chunks)
+        or not 0 < header.start <= _NUMBER_MAX - len(header.chunks) * PIECES_MAX
         or sorted(set(header.firsts)) != header.firsts
         or (header.over and header.over <= position)
     ):
@@ -269,10 +297,22 @@ def _chunk(txn: Transaction, header: Header, number: int) -> bytes:
     Raises:
         CorruptionError: it is not what was written.
     """
-    payload = txn.get(_DATABASE, _key(header.position, header.start + number))
-    if payload is None or hashlib.sha256(payload).digest() != header.chunks[number]:
+    if header.firsts is None:
+        payload = txn.get(_DATABASE, _key(header.position, header.start + number)) or b""
+    else:
+        payload = b"".join(_pieces_of(txn, header, number))
+    if hashlib.sha256(payload).digest() != header.chunks[number]:
         raise _wrong(header.position, f"has a chunk, {number + 1}, that does not check")
     return payload
+
+
+def _pieces_of(txn: Transaction, header: Header, chunk: int) -> Iterator[bytes]:
+    first = header.start + chunk * PIECES_MAX
+    for number in range(first, first + PIECES_MAX):
+        piece = txn.get(_DATABASE, _key(header.position, number)) or b""
+        yield piece
+        if len(piece) < PIECE_SIZE:
+            return
 
 
 def read_columns(txn: Transaction, header: Header, number: int) -> Columns:
@@ -455,7 +495,7 @@ def drop(environment: Environment, position: int) -> None:
             at = (header.position, header.digest)
             if rows is None or not _make_difference(environment, *at, rows, there[position].over):
                 drop(environment, header.position)
-    _delete(environment, position, ())
+    _delete(environment, position)
 
 
 def _lying_over(there: dict[int, Header], position: int) -> list[Header]:
@@ -482,11 +522,17 @@ def _rows(txn: Transaction, header: Header) -> Iterator[tuple[bytes, Row]]:
         yield from read_columns(txn, header, number).rows()
 
 
-def _delete(environment: Environment, position: int, kept: Container[int]) -> None:
-    """Delete what lies under a position, but for some numbers, a bounded part at a time."""
+def _delete(environment: Environment, position: int, kept: range | None = None) -> None:
+    """Delete what lies under a position, but for header and pieces if they are named.
+
+    Others wait for a bounded part of that at a time.
+    """
 
     def work(txn: Transaction) -> bool:
-        doomed = [key for key in _keys_of(txn, position) if _number(key) not in kept]
+        keys = _keys_of(txn, position)
+        doomed = [
+            key for key in keys if kept is None or (_number(key) and _number(key) not in kept)
+        ]
         doomed = doomed[:DELETIONS_MAX]
         for key in doomed:
             txn.delete(_DATABASE, key)
@@ -524,19 +570,18 @@ def prune(environment: Environment) -> list[int]:
     return dropped
 
 
-def _strays(environment: Environment) -> dict[int, Container[int]]:
+def _strays(environment: Environment) -> dict[int, range | None]:
     """Return the positions under which more lies than a snapshot, and the numbers that are its."""
     with environment.read() as txn:
         there = _sound(txn)
         newest_position = max(there, default=0)
-        found: dict[int, Container[int]] = {}
+        found: dict[int, range | None] = {}
         for key in txn.keys(_DATABASE, b""):
             position = int.from_bytes(key[: codec.KEY_SIZE], "big")
             header = there.get(position)
             if header is not None:
-                kept = {0, *range(header.start, header.start + len(header.chunks))}
-                if _number(key) not in kept:
-                    found[position] = kept
+                if _number(key) and _number(key) not in _numbers(header):
+                    found[position] = _numbers(header)
             elif position < newest_position and raw_header(txn, position) is None:
-                found[position] = ()
+                found[position] = None
     return found

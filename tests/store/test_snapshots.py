@@ -137,9 +137,9 @@ def test_any_damage_to_a_snapshot_is_ignored_with_a_warning_and_reported(
         with env.begin(db=handle) as txn:
             prefix = newest.to_bytes(8, "big")
             values = {bytes(key): bytes(value) for key, value in txn.cursor() if key[:8] == prefix}
-    assert len(values) == 4
+    assert len(values) == 19
     for key, raw in values.items():
-        for wrong in [*damaged(raw), None]:
+        for wrong in [*damaged(raw)[:: 1 if key[8:] == b"\0\0\0\0" else 6], None]:
             with lmdb.open(str(store_path), max_dbs=16) as env:
                 handle = env.open_db(b"snapshots")
                 with env.begin(write=True, db=handle) as txn:
