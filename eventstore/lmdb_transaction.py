@@ -1,7 +1,7 @@
 """Read and write within one LMDB transaction, and say in our errors what LMDB says in its own.
 
-With `lmdb_env` and `lmdb_structure` the only module that imports `lmdb`. A put that LMDB refuses in
-silence, such as an append of a key that does not increase, is an error here.
+With `lmdb_env`, `lmdb_files` and `lmdb_structure` the only module that imports `lmdb`. A put that
+LMDB refuses in silence, such as an append of a key that does not increase, is an error here.
 """
 
 from __future__ import annotations

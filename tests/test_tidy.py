@@ -34,8 +34,10 @@ ORDER = [
     "codec",
     "store_files",
     "reader_slots",
+    "gate",
     "lmdb_pages",
     "lmdb_transaction",
+    "lmdb_files",
     "lmdb_env",
     "lmdb_structure",
     "structure",
@@ -60,7 +62,7 @@ ORDER = [
 PURE = {"errors", "digest", "go_json", "events", "image", "digest_set", "view", "decide", "diff"}
 IMPURE_MODULES = {"os", "io", "time", "threading", "socket", "pathlib", "random", "lmdb", "logging"}
 CORE_DEPENDENCIES = {"msgspec", "lmdb"}
-LMDB_MODULES = {"lmdb_env.py", "lmdb_structure.py", "lmdb_transaction.py"}
+LMDB_MODULES = {"lmdb_env.py", "lmdb_files.py", "lmdb_structure.py", "lmdb_transaction.py"}
 SHORTENED = {
     "seq",
     "idx",

@@ -12,7 +12,7 @@ from typing import Any
 
 import lmdb
 
-from eventstore import ImageStore, Record, lmdb_env, log, reader_slots
+from eventstore import ImageStore, Record, gate, lmdb_env, log, reader_slots
 from eventstore.batch import Batch
 
 
@@ -98,7 +98,8 @@ def _half_batches() -> None:
 def _no_fork_check() -> None:
     """Let a child of `fork` go on with the environment that it inherited."""
     parent = os.getpid()
-    replace(lmdb_env, "os", SimpleNamespace(**{**vars(os), "getpid": lambda: parent}))
+    for module in (lmdb_env, gate):
+        replace(module, "os", SimpleNamespace(**{**vars(os), "getpid": lambda: parent}))
     replace(lmdb_env, "_environments", set())
 
 
