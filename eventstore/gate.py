@@ -36,7 +36,7 @@ class Gate:
     def __init__(self, path: Path) -> None:
         """Let nobody in yet; what is let in to is `_env`, the environment at `path`."""
         self.path = path
-        self._gate = threading.Condition()
+        self._new_gate()
         self._visits: set[ref[Visit]] = set()
         self._turn: ref[Visit] | None = None
         # What a read may begin on without the gate; None while it must not. It is taken away, under
@@ -48,9 +48,15 @@ class Gate:
         self._pid = os.getpid()
         self._env: Any = None
 
+    def _new_gate(self) -> None:
+        # An interrupt within the `with` of a condition, which is Python, would leave it locked for
+        # ever; that of a lock is not to be interrupted.
+        self._guard = threading.RLock()
+        self._gate = threading.Condition(self._guard)
+
     def forget_locks(self) -> None:
         """Let a child of `fork` meet no lock of a thread that it does not have."""
-        self._gate = threading.Condition()
+        self._new_gate()
         # LMDB opens a path once a process; letting go here allows the child to open its own.
         self._env = self._ready = None
 
@@ -60,7 +66,7 @@ class Gate:
 
     def _enter(self, visit: Visit) -> Any:
         while True:
-            with self._gate:
+            with self._guard:
                 while self._growing:
                     self._gate.wait(POLL_SECONDS)
                 self._check_usable()
@@ -75,7 +81,7 @@ class Gate:
         if self._turn is not None and self._turn() is visit:
             self._turn = None
         self._visits.discard(ref(visit))
-        with self._gate:
+        with self._guard:
             self._gate.notify_all()
 
     def _check_usable(self) -> None:
@@ -86,7 +92,7 @@ class Gate:
 
     def _break(self) -> None:
         """Have the files opened again before the next transaction, unless a close waits already."""
-        with self._gate:
+        with self._guard:
             self._broken, self._ready = not self._closing, None
 
     def _take_turn(self, visit: Visit) -> None:
@@ -99,7 +105,7 @@ class Gate:
         Raises:
             StoreUsageError: this thread writes already.
         """
-        with self._gate:
+        with self._guard:
             self._check_usable()
             while self._turn is not None and (holder := self._turn()) is not None:
                 if holder.thread == visit.thread:
@@ -113,7 +119,7 @@ class Gate:
 
         What this thread has open itself was cut off by an interrupt: nobody will go on with it.
         """
-        with self._gate:
+        with self._guard:
             self._growing, self._ready = True, None
             try:
                 while self._others():
@@ -137,3 +143,15 @@ class Gate:
             elif visit.thread != me:
                 return True
         return False
+
+
+def surely(end: Callable[..., None], *arguments: object) -> None:
+    """Call what ends something, and again if an interrupt comes in between.
+
+    Its traceback may be kept for long, and what it leads to would stay locked as long.
+    """
+    try:
+        end(*arguments)
+    except BaseException:
+        end(*arguments)
+        raise

@@ -51,7 +51,7 @@ from eventstore.errors import (
     StoreReadOnlyError,
     UnknownFormatError,
 )
-from eventstore.gate import POLL_SECONDS, Gate, Visit
+from eventstore.gate import POLL_SECONDS, Gate, Visit, surely
 from eventstore.lmdb_transaction import READERS_MAX, MapFullError, Transaction, ours
 from eventstore.reader_slots import ReaderWatch
 
@@ -181,7 +181,7 @@ class Environment(Gate):
         """Close the environment; closing twice is no error."""
         if os.getpid() != self._pid:
             return  # what was inherited is the parent's to close
-        with self._gate:
+        with self._guard:
             self._closing, self._ready = True, None
             # A second close returns when the first has ended, so that an open may follow it.
             while self._others():
@@ -336,11 +336,16 @@ class Environment(Gate):
         if self.read_only:
             raise StoreReadOnlyError(f"{self.path} was opened for reading only")
         session = self._begin_session()
-        if self._nearly_full():
+        try:
+            full = self._nearly_full()
+        except BaseException:
             session.abort()
-            self.grow()
-            return self._begin_session()
-        return session
+            raise
+        if not full:
+            return session
+        session.abort()
+        self.grow()
+        return self._begin_session()
 
     def _begin_session(self) -> WriteSession:
         """Begin a write transaction on files that still have their names; look at the readers."""
@@ -480,7 +485,7 @@ class Reading(Transaction, Visit):
         finally:
             environment._visits.discard(ref(self))
             if environment._ready is None:
-                with environment._gate:
+                with environment._guard:
                     environment._gate.notify_all()
 
 
@@ -495,6 +500,7 @@ class WriteSession:
         self._visit = visit
         self._txn: Any = txn
         self.transaction = Transaction(environment.path, txn, handles)
+        self.number = self.transaction.number  # of the commit that it will be
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
         """Read and write in the transaction; what LMDB says against it is said in our errors."""
@@ -521,8 +527,8 @@ class WriteSession:
                 refusal = environment.settle() or refusal
             raise refusal from error
         finally:
-            self._txn = None
-            environment._leave(visit)
+            self._txn = self.transaction._txn = None
+            surely(environment._leave, visit)
 
     def abort(self) -> None:
         """Give everything up; does nothing after `commit`."""
@@ -532,8 +538,8 @@ class WriteSession:
             try:
                 self._txn.abort()
             finally:
-                self._txn = None
-                self._environment._leave(self._visit)
+                self._txn = self.transaction._txn = None
+                surely(self._environment._leave, self._visit)
 
     def _leave_to_parent(self) -> None:
         """Refuse to end a transaction that a parent process began, also when it is collected."""

@@ -80,7 +80,13 @@ class Retained:
             UnsupportedOSError: it has layers and is for another operating system.
             LayerMissingError: its layers are not in the layer store.
         """
-        self._taken[image].extend(self._get(chain_id, os))
+        if self._layers is not None:
+            self._taken[image].extend(self._get(chain_id, os))
+
+    def give_back(self, image: bytes) -> None:
+        """Give back what was last taken for an image that is not created after all."""
+        if self._taken.get(image):
+            self._release(self._taken[image].pop())
 
     def bring_back(self, view: ImageView, image: bytes, chain_id: str | None, os: str) -> None:
         """Take the reference for a hidden image and show it again.
