@@ -21,6 +21,7 @@ class Batch:
     Attributes:
         view: the view as it will be; reads of the transaction go here.
         records: what will be appended, in order.
+        start: the position that it follows.
         configs: digest to config bytes of what will be created.
         ahead_ns: by how much the time of a record had to be later than the clock's, at most.
     """
@@ -47,6 +48,7 @@ class Batch:
         self.records: list[Record] = []
         self.configs: dict[bytes, bytes] = {}
         self.ahead_ns = 0
+        self.start = live.position
         self._now = now
         self._tombstone = tombstone
         self._gone: dict[bytes, int] = {}

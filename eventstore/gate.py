@@ -3,7 +3,9 @@
 Whoever begins a transaction is a visit until it has ended. Closing, growing the map and opening the
 files again wait until no other thread has a visit, and let none begin meanwhile. One visit at a
 time has the turn to write. Visits are held weakly: what an interrupt cuts off at any point is gone
-when its frames are, so nothing is left locked. All waits are polls, so none can be lost.
+when its frames are, so nothing is left locked. A traceback may keep frames for long; so what ends
+something is called once more, in place, where an interrupt comes in between. All waits are polls,
+so none can be lost.
 """
 
 from __future__ import annotations
@@ -143,15 +145,3 @@ class Gate:
             elif visit.thread != me:
                 return True
         return False
-
-
-def surely(end: Callable[..., None], *arguments: object) -> None:
-    """Call what ends something, and again if an interrupt comes in between.
-
-    Its traceback may be kept for long, and what it leads to would stay locked as long.
-    """
-    try:
-        end(*arguments)
-    except BaseException:
-        end(*arguments)
-        raise

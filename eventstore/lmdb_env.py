@@ -51,7 +51,7 @@ from eventstore.errors import (
     StoreReadOnlyError,
     UnknownFormatError,
 )
-from eventstore.gate import POLL_SECONDS, Gate, Visit, surely
+from eventstore.gate import POLL_SECONDS, Gate, Visit
 from eventstore.lmdb_transaction import READERS_MAX, MapFullError, Transaction, ours
 from eventstore.reader_slots import ReaderWatch
 
@@ -528,7 +528,11 @@ class WriteSession:
             raise refusal from error
         finally:
             self._txn = self.transaction._txn = None
-            surely(environment._leave, visit)
+            try:
+                environment._leave(visit)
+            except BaseException:  # an interrupt came in between
+                environment._leave(visit)
+                raise
 
     def abort(self) -> None:
         """Give everything up; does nothing after `commit`."""
@@ -539,7 +543,11 @@ class WriteSession:
                 self._txn.abort()
             finally:
                 self._txn = self.transaction._txn = None
-                surely(self._environment._leave, self._visit)
+                try:
+                    self._environment._leave(self._visit)
+                except BaseException:  # an interrupt came in between
+                    self._environment._leave(self._visit)
+                    raise
 
     def _leave_to_parent(self) -> None:
         """Refuse to end a transaction that a parent process began, also when it is collected."""

@@ -249,6 +249,11 @@ def tombstone(txn: Transaction, image: bytes) -> int:
     return 0 if value is None else unpack_note(image, value, f"the tombstone of {image.hex()}")
 
 
+def has_tombstones(txn: Transaction) -> bool:
+    """Tell whether any image is gone."""
+    return txn.entries(_TOMBSTONES) > 0
+
+
 def put_tombstone(txn: Transaction, image: bytes, position: int) -> None:
     """Note where the stream of an image that is gone ends."""
     txn.put(_TOMBSTONES, image, pack_note(image, position), replace=True)

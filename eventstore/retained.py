@@ -38,6 +38,7 @@ class Retained:
             operating_system: whose images with layers are accepted.
             created_event: gives the `Created` at a position.
         """
+        self.active = layers is not None  # without a layer store none of this does anything
         self._layers = layers
         self._operating_system = operating_system
         self._created_event = created_event

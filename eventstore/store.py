@@ -184,7 +184,7 @@ class ImageStore(StoreWriter):
 
     def _take_in(self, decoded: Image, reason: str) -> str:
         """Append that an image was created, unless it is there."""
-        image = digest.require(decoded.id)
+        image = bytes.fromhex(decoded.id.removeprefix(digest.PREFIX))
         chain_id = decoded.root_fs.chain_id() or None
         chain = None if chain_id is None else pack_chain(chain_id)
 
@@ -198,10 +198,11 @@ class ImageStore(StoreWriter):
                     self._retained.bring_back(self._live, image, chain_id, decoded.os)
                     view.reveal(image)
 
-        with self._lock:
-            known = self._owner != threading.get_ident() and self._view().shows(image)
-        if not known:
-            self._mutate(reason, judge, len(decoded.raw_json))
+        if self._owner != threading.get_ident():
+            with self._lock:
+                if self._view().shows(image):
+                    return decoded.id
+        self._mutate(reason, judge, len(decoded.raw_json))
         return decoded.id
 
     def _add_created(
@@ -209,8 +210,9 @@ class ImageStore(StoreWriter):
     ) -> None:
         """Add that an image was created, with its config, and a reference to its layers."""
         image = event.digest
-        with self._lock:
-            self._retained.take(image, chain_id, decoded.os)
+        if self._retained.active:
+            with self._lock:
+                self._retained.take(image, chain_id, decoded.os)
         try:
             batch.add(event, reason)
         except BaseException:

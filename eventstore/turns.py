@@ -2,7 +2,8 @@
 
 A commit costs a wait for the disk, however much is in it. So whoever has the lead takes what waits
 in the queue along, each request judged by itself, and one commit serves all. A transaction leads
-alone, and those that wait behind it are not served before it. Nobody waits for more to come.
+alone, and those that wait behind it are not served before it. Whoever is alone waits for nobody;
+where the last commit was shared, the next waits a moment for the same to come back.
 
 The lead and the queue hold their requests weakly, and all waits are polls. An interrupt may cut off
 a thread at any point: what it has begun is then gone with its frames, or stays as a request that
@@ -13,16 +14,18 @@ itself, and asks the log first whether it was served.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from weakref import ref
 
 from eventstore.batch import Batch
 from eventstore.events import Record
-from eventstore.gate import POLL_SECONDS, surely
+from eventstore.gate import POLL_SECONDS
 from eventstore.layers import LayerMetadata
 
 REQUESTS_MAX = 256
+PATIENCE_SECONDS_MAX = 0.002
 SIZE_MAX = 8 << 20  # bytes of configs that one commit takes, beyond what the leader has
 Judge = Callable[[Batch, str], None]
 """Decides on a batch's view, adds what happens, for a reason, or raises and leaves no trace."""
@@ -77,6 +80,8 @@ class Turns:
         self._guard = threading.RLock()
         self._leader: ref[Request] | None = None
         self._queue: deque[ref[Request]] = deque()
+        self._expected = 1  # how many may want to share the next commit, and how long to wait
+        self._patience = 0.0
 
     def led(self) -> bool:
         """Tell whether anybody has the lead."""
@@ -98,10 +103,19 @@ class Turns:
             while not leads and not request.served:
                 leads = self._wait(request)
             if leads:
-                lead(self._take(request))
+                self._gather(request)
+                requests = self._take(request)
+                began = time.monotonic()
+                lead(requests)
+                self._expected = len(requests)
+                self._patience = min((time.monotonic() - began) / 4, PATIENCE_SECONDS_MAX)
         finally:
             if leads or not request.served:
-                surely(self.leave, request)
+                try:
+                    self.leave(request)
+                except BaseException:  # an interrupt came in between
+                    self.leave(request)
+                    raise
         return leads
 
     def lead(self, request: Request) -> None:
@@ -136,6 +150,9 @@ class Turns:
             request.wake = threading.Lock()
             request.wake.acquire()  # whoever wakes it releases this
             self._queue.append(ref(request))
+            leader = None if self._leader is None else self._leader()
+            if leader is not None and len(self._queue) + 1 >= self._expected:
+                _wake(leader)  # it may wait for just that
             return False
 
     def _wait(self, request: Request) -> bool:
@@ -153,6 +170,21 @@ class Turns:
             self._dequeue(request)
             self._leader = ref(request)
             return True
+
+    def _gather(self, leader: Request) -> None:
+        """Let those come back whom the last commit has served, for a part of what it took.
+
+        They are on their way, if they go on writing; the first that is there would else go alone,
+        and all others wait for it. Who was served alone, waits for nobody.
+        """
+        if self._expected <= 1:
+            return
+        with self._guard:
+            if len(self._queue) + 1 >= self._expected:
+                return
+            leader.wake = wake = threading.Lock()
+            wake.acquire()
+        wake.acquire(timeout=self._patience)
 
     def _take(self, leader: Request) -> list[Request]:
         """Take from the queue what one commit may serve, the leader's own request first."""

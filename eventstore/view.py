@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -412,6 +413,9 @@ class ImageMap(Mapping[str, Image]):
         return f"ImageMap({list(self._parents)!r})"
 
 
+_ABSENT: Any = object()
+
+
 class _Overlay(MutableMapping[bytes, State]):
     """A mapping that keeps its changes apart from the one that it starts from."""
 
@@ -425,6 +429,16 @@ class _Overlay(MutableMapping[bytes, State]):
         if value is None:
             raise KeyError(key)
         return value
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        value = self._changes.get(key, _ABSENT)
+        if value is _ABSENT:
+            return self._base.get(key, default)
+        return default if value is None else value
+
+    def __contains__(self, key: object) -> bool:
+        value = self._changes.get(key, _ABSENT)  # type: ignore[call-overload]
+        return key in self._base if value is _ABSENT else value is not None
 
     def __setitem__(self, key: bytes, value: State) -> None:
         if key not in self:

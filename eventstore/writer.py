@@ -20,12 +20,12 @@ from eventstore import clock, log
 from eventstore.batch import Batch
 from eventstore.errors import EventStoreError, StoreFullError, StoreUsageError
 from eventstore.events import Record
-from eventstore.gate import surely
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment, WriteSession
 from eventstore.lmdb_transaction import MapFullError
 from eventstore.reader import StoreReader
 from eventstore.turns import Judge, Request, Turns
+from eventstore.view import fold
 
 TEXT_LENGTH_MAX = 65_536
 CLOCK_BEHIND_NS = 60 * clock.NANOSECONDS
@@ -183,11 +183,14 @@ class StoreWriter(StoreReader):
         def tombstone(image: bytes) -> int:
             return session.run(partial(log.tombstone, image=image))
 
+        def none(image: bytes) -> int:
+            return 0
+
         return Batch(
             self._live,
             actor=self._actor,
             now=self._now,
-            tombstone=tombstone,
+            tombstone=tombstone if session.run(log.has_tombstones) else none,
             read_config=self._read_config,
         )
 
@@ -218,7 +221,9 @@ class StoreWriter(StoreReader):
         """Fold what was committed, and give each request what its records released."""
         session.abort()
         with self._lock:
-            for request in requests:
+            if not self._retained.active and batch.records:
+                fold(self._live, batch.records[max(self._live.position - batch.start, 0) :])
+            for request in requests if self._retained.active else ():
                 for record in request.records:
                     request.error = self._folded(record) or request.error
                     request.released.extend(self._released.pop(record.position, ()))
@@ -256,7 +261,11 @@ class StoreWriter(StoreReader):
             self._turns.lead(request)
             transaction = yield from self._write(reason)
         finally:
-            surely(self._turns.leave, request)
+            try:
+                self._turns.leave(request)
+            except BaseException:  # an interrupt came in between
+                self._turns.leave(request)
+                raise
         self._announce(appended=bool(transaction.records))
 
     def _write(self, reason: str) -> Generator[StoreTransaction, None, StoreTransaction]:
@@ -287,7 +296,11 @@ class StoreWriter(StoreReader):
 
     def _abort(self, session: WriteSession, *, keep: bool = False) -> None:
         """Give a write transaction up, and the layers that were taken for it."""
-        surely(session.abort)
+        try:
+            session.abort()
+        except BaseException:  # an interrupt came in between
+            session.abort()
+            raise
         if not keep:
             self._give_up()
 
