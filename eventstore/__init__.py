@@ -45,9 +45,10 @@ from eventstore.meta import Fork
 from eventstore.restore import restore
 from eventstore.salvage import SalvageReport, salvage
 from eventstore.snapshots import SnapshotInfo
-from eventstore.store import ImageStore, StoreTransaction
+from eventstore.store import ImageStore
 from eventstore.verify import Problem, check_store
 from eventstore.view import ImageMap, ImageView
+from eventstore.writer import StoreTransaction
 
 __all__ = [
     "AmbiguousDigestError",

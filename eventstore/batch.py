@@ -1,7 +1,8 @@
-"""Gather the records of one transaction before any of them is written.
+"""Gather the records of one commit before any of them is written.
 
 Events are decided on a branch of the live view, so each sees those before it; nothing reaches the
 live view or the disk until the whole batch does. `write` puts everything into one LMDB transaction.
+A commit may hold the records of several callers: `begin` says where those of the next one start.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class Batch:
     Attributes:
         view: the view as it will be; reads of the transaction go here.
         records: what will be appended, in order.
+        start: the position that it follows.
         configs: digest to config bytes of what will be created.
         ahead_ns: by how much the time of a record had to be later than the clock's, at most.
     """
@@ -29,59 +31,80 @@ class Batch:
         live: ImageView,
         *,
         actor: str,
-        reason: str,
         now: Callable[[], int],
         tombstone: Callable[[bytes], int],
         read_config: ReadConfig,
     ) -> None:
-        """Start from `live`, which must not move while the batch is gathered."""
+        """Start from `live`, which must not move while the batch is gathered.
+
+        Args:
+            live: the newest view.
+            actor: who appends.
+            now: the clock.
+            tombstone: gives the last position of an image that is gone, 0 for none, as of `live`.
+            read_config: gives the config of an image.
+        """
         self.actor = actor
-        self.reason = reason
         self.records: list[Record] = []
         self.configs: dict[bytes, bytes] = {}
         self.ahead_ns = 0
+        self.start = live.position
         self._now = now
         self._tombstone = tombstone
-        self._read_config = read_config
-        self._first = live.position + 1
         self._gone: dict[bytes, int] = {}
-        self.view = live.branch(self._config)
+        self._raised: set[bytes] = set()  # those that have a tombstone, and are there again
+        self.view = live.branch(_reading_first(self.configs, read_config))
+        self.begin("")
 
-    def _config(self, image: bytes) -> bytes:
-        pending = self.configs.get(image)
-        return self._read_config(image) if pending is None else pending
+    def begin(self, reason: str) -> None:
+        """Let the next record be the first of a transaction.
+
+        Args:
+            reason: why, for its records that give no reason of their own.
+        """
+        self._reason = reason
+        self._first = self.view.position + 1
 
     def add(self, event: Event, reason: str) -> None:
-        """Take an event in and move the batch's view over it.
+        """Take an event in and move the batch's view over it; nothing is changed if this raises.
 
         Its time is the clock's, but never before that of the record before it.
 
         Raises:
             StoreUsageError: the clock gives no time.
+            CorruptionError: what is stored of the image makes no sense.
         """
+        view = self.view
         now = max(clock.reading(self._now), 0)
-        time_ns = max(now, self.view.time_ns)
-        position = self.view.position + 1
+        time_ns = max(now, view.time_ns)
+        position = view.position + 1
+        image = event.digest
+        state = view.state(image)
         record = codec.encode(
             position,
             time_ns=time_ns,
             actor=self.actor,
-            reason=reason or self.reason,
+            reason=reason or self._reason,
             batch=self._first,
-            previous=self._previous(event.digest),
+            previous=self._gone_at(image) if state is None else state.last,
             event=event,
         )
-        self.view.apply(record)
+        view.apply(record)
         self.records.append(record)
-        self.ahead_ns = max(self.ahead_ns, time_ns - now)
+        if time_ns - now > self.ahead_ns:
+            self.ahead_ns = time_ns - now
         if isinstance(event, Deleted):
-            self._gone[event.digest] = position
+            self._gone[image] = position
 
-    def _previous(self, image: bytes) -> int:
-        state = self.view.state(image)
-        if state is not None:
-            return state.last
-        return self._gone.get(image) or self._tombstone(image)
+    def _gone_at(self, image: bytes) -> int:
+        """Return the last position of an image that is not there, 0 if it never was."""
+        gone = self._gone.get(image)
+        if gone is not None:
+            return gone
+        gone = self._tombstone(image)
+        if gone:
+            self._raised.add(image)
+        return gone
 
     def write(self, txn: Transaction) -> None:
         """Put records, configs and tombstones into a write transaction.
@@ -89,15 +112,26 @@ class Batch:
         Raises:
             CorruptionError: the log has moved since the batch was begun.
         """
-        touched: dict[bytes, int] = {}
-        for record in self.records:
-            log.append(txn, record)
-            touched[record.event.digest] = record.position
+        log.append_all(txn, self.records)
         log.note_end(txn, self.view.position)
         for image, config in self.configs.items():
             configs.put(txn, image, config)
-        for image, position in touched.items():
+        for image, position in self._gone.items():
             if self.view.state(image) is None:
                 log.put_tombstone(txn, image, position)
-            else:
+        for image in self._raised:
+            if self.view.state(image) is not None:
                 log.drop_tombstone(txn, image)
+
+
+def _reading_first(pending: dict[bytes, bytes], read_config: ReadConfig) -> ReadConfig:
+    """Return what gives the configs that are pending, and those that are stored.
+
+    It does not lead to the batch: what its view leads to again is only freed by the collector.
+    """
+
+    def read(image: bytes) -> bytes:
+        config = pending.get(image)
+        return read_config(image) if config is None else config
+
+    return read

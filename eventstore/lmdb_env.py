@@ -1,7 +1,7 @@
 """Own the LMDB environment: open, read, write, grow, copy, and translate its errors.
 
-With `lmdb_transaction` and `lmdb_structure` the only module that imports `lmdb`. One environment is
-one directory (mode 0700, files 0600), in LMDB's 0.9 format. Its databases and their keys::
+With `lmdb_transaction`, `lmdb_files` and `lmdb_structure` the only module that imports `lmdb`. One
+environment is one directory (mode 0700, files 0600), in LMDB's 0.9 format. Its databases and keys::
 
     meta        name (text)                         format, store_id, …: see meta
     log         position, 8 bytes big-endian        record, see codec
@@ -36,22 +36,22 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 from weakref import WeakSet, ref
 
 import lmdb
 
-from eventstore import lmdb_pages, store_files
+from eventstore import lmdb_files, lmdb_pages, store_files
 from eventstore.errors import (
     EventStoreError,
-    StoreClosedError,
     StoreForkedError,
     StoreFullError,
     StoreInUseError,
     StoreReadOnlyError,
-    StoreUsageError,
     UnknownFormatError,
 )
+from eventstore.gate import POLL_SECONDS, Gate, Visit
 from eventstore.lmdb_transaction import READERS_MAX, MapFullError, Transaction, ours
 from eventstore.reader_slots import ReaderWatch
 
@@ -59,35 +59,22 @@ DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
 MAIN = "main"  # LMDB's own list of databases, of which every commit writes a page anyway
 MAP_SIZE = 1 << 36
 _LOCK_FILE_SIZE = READERS_MAX * 64 + 128  # what LMDB makes for so many readers
-_POLL_SECONDS = 0.05
-_LMDB_MAJOR = 0  # not what a variable of the process says, nor what a file asks for
 _T = TypeVar("_T")
 
 _environments: WeakSet[Environment] = WeakSet()
 _inherited: list[object] = []
 
 
-class _Visit:
-    """One transaction of one thread, from before it begins until after it has ended."""
-
-    __slots__ = ("__weakref__", "thread")
-
-    def __init__(self) -> None:
-        self.thread = threading.get_ident()
-
-
 def _forget_locks() -> None:
     """Let a child of `fork` meet no lock of a thread that it does not have."""
     for environment in _environments:
-        environment._gate = threading.Condition()
-        # LMDB opens a path once a process; letting go here allows the child to open its own.
-        environment._env = None
+        environment.forget_locks()
 
 
 os.register_at_fork(after_in_child=_forget_locks)
 
 
-class Environment:
+class Environment(Gate):
     """An open environment, shared by the threads of one process."""
 
     def __init__(
@@ -115,19 +102,11 @@ class Environment:
             StoreFullError: there is no room to make it.
             CorruptionError: it is no file of LMDB's, or of another program.
         """
-        self.path = store_files.located(path)
+        super().__init__(store_files.located(path))
         self.read_only = read_only
         self._map_size_max = map_size_max
-        self._gate = threading.Condition()
-        # Weak: what an interrupt cuts off at any point is gone when its frames are.
-        self._visits: WeakSet[_Visit] = WeakSet()
-        self._turn: ref[_Visit] | None = None  # whose it is to write
-        self._growing = False
-        self._closing = self._closed = False
-        self._broken = False  # the files must be opened again
+        self._closed = False
         self._unsettled = True  # a commit may have failed, and the disk may have it
-        self._pid = os.getpid()
-        self._env: Any = None
         self._readers = ReaderWatch(self.path)
         store_files.prepare(self.path, create=initialise is not None and not read_only)
         if initialise is not None and not read_only:
@@ -153,25 +132,10 @@ class Environment:
                 return
             unfinished.unlink(missing_ok=True)
             try:
-                self._fill(unfinished, initialise)
+                lmdb_files.fill(unfinished, self.path, (*DATABASES, MAIN), initialise)
             except lmdb.Error as error:
                 raise store_files.no_room(unfinished) or ours(self.path, error) from error
             store_files.publish(self.path)
-
-    def _fill(self, unfinished: Path, initialise: Callable[[Transaction], None]) -> None:
-        """Make a data file and write what every store holds."""
-        env = lmdb.open(
-            os.fsencode(unfinished),
-            subdir=False,
-            lock=False,
-            mode=0o600,
-            max_dbs=len(DATABASES),
-            lib_version=_LMDB_MAJOR,
-        )
-        with env, env.begin(write=True) as txn:
-            handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
-            handles[MAIN] = env.open_db(txn=txn)
-            initialise(Transaction(self.path, txn, handles))
 
     def _connect(self, map_size: int) -> None:
         """Let LMDB open the files; close them again if they are not a store's."""
@@ -199,18 +163,8 @@ class Environment:
 
     def _open_files(self, map_size: int) -> Any:
         try:
-            return lmdb.open(
-                os.fsencode(self.path),
-                map_size=map_size,
-                readonly=self.read_only,
-                create=False,
-                mode=0o600,
-                metasync=True,
-                sync=True,
-                writemap=False,
-                max_dbs=len(DATABASES) + 8,
-                max_readers=READERS_MAX,
-                lib_version=_LMDB_MAJOR,
+            return lmdb_files.opened(
+                self.path, map_size, read_only=self.read_only, databases=len(DATABASES)
             )
         except lmdb.Error as error:
             if "already open in this process" not in str(error):
@@ -227,11 +181,11 @@ class Environment:
         """Close the environment; closing twice is no error."""
         if os.getpid() != self._pid:
             return  # what was inherited is the parent's to close
-        with self._gate:
-            self._closing = True
+        with self._guard:
+            self._closing, self._ready = True, None
             # A second close returns when the first has ended, so that an open may follow it.
             while self._others():
-                self._gate.wait(_POLL_SECONDS)
+                self._gate.wait(POLL_SECONDS)
             if self._closed:
                 return
             env, self._env, self._broken = self._env, None, False
@@ -241,23 +195,16 @@ class Environment:
             self._closed = True
             self._gate.notify_all()
 
-    @contextmanager
-    def read(self) -> Generator[Transaction]:
+    def read(self) -> Reading:
         """Open a read transaction for the length of a `with` block.
 
         Raises:
             StoreClosedError: the environment is closed.
             StoreForkedError: this process is a child of the one that opened it.
         """
-        visit = _Visit()
-        with self._translated():
-            try:
-                with self._begin(visit) as txn:
-                    yield Transaction(self.path, txn, self._handles)
-            finally:
-                self._leave(visit)
+        return Reading(self)
 
-    def _begin(self, visit: _Visit, *, write: bool = False) -> Any:
+    def _begin(self, visit: Visit, *, write: bool = False) -> Any:
         """Begin a transaction; take the map's new size over if another process has grown it."""
         while True:
             try:
@@ -280,11 +227,6 @@ class Environment:
             except BaseException:
                 self._leave(visit)
                 raise
-
-    def _break(self) -> None:
-        """Have the files opened again before the next transaction, unless a close waits already."""
-        with self._gate:
-            self._broken = not self._closing
 
     def _connect_again(self) -> None:
         """Open the files again; if that fails, the next transaction tries once more."""
@@ -319,7 +261,7 @@ class Environment:
         Returns:
             The error that says that there is no room, if that is so.
         """
-        visit = _Visit()
+        visit = Visit()
         try:
             with self._translated():
                 txn = self._begin(visit, write=True)
@@ -341,9 +283,22 @@ class Environment:
         self._names.refuse_lost()
 
     def commit_number(self) -> int:
-        """Return the number of the newest commit, of whichever process."""
-        with self.read() as txn:
-            return txn.number
+        """Return the number of the newest commit, of whichever process.
+
+        Every read of the store asks for it, so this goes without the gate: LMDB's binding begins a
+        read transaction under Python's lock, or refuses on what is closed or being mapped anew, and
+        refuses what is asked of a transaction whose environment was closed since. Whatever it
+        refuses is done again by a proper read, which says why, or waits.
+        """
+        env = self._ready
+        if env is not None:
+            try:
+                with env.begin() as txn:
+                    return int(txn.id())
+            except lmdb.Error:
+                pass
+        with self.read() as reading:
+            return reading.number
 
     def write(self, work: Callable[[Transaction], _T]) -> _T:
         """Run `work` in a write transaction and commit it.
@@ -381,46 +336,34 @@ class Environment:
         if self.read_only:
             raise StoreReadOnlyError(f"{self.path} was opened for reading only")
         session = self._begin_session()
-        if self._nearly_full():
+        try:
+            full = self._nearly_full()
+        except BaseException:
             session.abort()
-            self.grow()
-            return self._begin_session()
-        return session
+            raise
+        if not full:
+            return session
+        session.abort()
+        self.grow()
+        return self._begin_session()
 
     def _begin_session(self) -> WriteSession:
         """Begin a write transaction on files that still have their names; look at the readers."""
-        visit, txn = _Visit(), None
+        visit, txn = Visit(), None
         try:
             self._take_turn(visit)
-            with self._translated():
+            try:
                 txn = self._begin(visit, write=True)
                 self.refuse_lost()
                 self._readers.look(self._env)
+            except (lmdb.Error, OSError) as error:
+                raise self._ours(error) from error
             return WriteSession(self, visit, txn, self._handles)
         except BaseException:
             if txn is not None:
                 txn.abort()
             self._leave(visit)
             raise
-
-    def _take_turn(self, visit: _Visit) -> None:
-        """Wait until no other thread of this process writes.
-
-        LMDB would have them wait as well, but not until a commit that failed is settled, or the map
-        has grown. Both wait for all transactions to end; and one that writes also reads before it
-        ends, which must wait for both.
-
-        Raises:
-            StoreUsageError: this thread writes already.
-        """
-        with self._gate:
-            self._check_usable()
-            while self._turn is not None and (holder := self._turn()) is not None:
-                if holder.thread == visit.thread:
-                    raise StoreUsageError("a transaction is open in this thread: end it first")
-                self._gate.wait(_POLL_SECONDS)
-                self._check_usable()
-            self._turn = ref(visit)
 
     def _nearly_full(self) -> bool:
         """Tell whether the map has less than a quarter left, and may grow."""
@@ -429,35 +372,13 @@ class Environment:
         may_grow = self._map_size_max is None or size < self._map_size_max
         return may_grow and int(info["last_pgno"]) * self._page_size > size // 4 * 3
 
-    def _alone(self, work: Callable[[], None]) -> None:
-        """Wait until no other thread has a transaction open, and let none begin during `work`.
-
-        What this thread has open itself was cut off by an interrupt: nobody will go on with it.
-        """
-        with self._gate:
-            self._growing = True
-            try:
-                while self._others():
-                    self._gate.wait(_POLL_SECONDS)
-                self._check_usable()
-                if self._broken:
-                    self._connect_again()
-                work()
-            finally:
-                self._growing = False
-                self._gate.notify_all()
-
-    def _others(self) -> bool:
-        """Tell whether another thread has a transaction open."""
-        return any(visit.thread != threading.get_ident() for visit in self._visits)
-
     def grow(self) -> None:
         """Double the map, once no transaction of this process is open.
 
         Raises:
             StoreFullError: it may not grow further.
         """
-        visit = _Visit()
+        visit = Visit()
         try:
             self._take_turn(visit)
             with self._translated():
@@ -499,58 +420,94 @@ class Environment:
         with self._translated():
             self._env.copy(os.fsencode(destination), compact=True, txn=txn._txn)
 
-    def _enter(self, visit: _Visit) -> Any:
-        while True:
-            with self._gate:
-                while self._growing:
-                    self._gate.wait(_POLL_SECONDS)
-                self._check_usable()
-                if not self._broken:
-                    self._visits.add(visit)
-                    return self._env
-            self._alone(lambda: None)  # that opens the files again
-
-    def _leave(self, visit: _Visit) -> None:
-        """End a visit, and its turn to write; to end it twice is no error."""
-        if self._turn is not None and self._turn() is visit:
-            self._turn = None
-        self._visits.discard(visit)
-        with self._gate:
-            self._gate.notify_all()
-
-    def _check_usable(self) -> None:
-        if os.getpid() != self._pid:
-            raise StoreForkedError(f"{self.path} was opened before fork: open it again here")
-        if self._closing:
-            raise StoreClosedError(f"{self.path} is closed")
-
     @contextmanager
     def _translated(self) -> Generator[None]:
         """Turn exceptions of LMDB and the operating system into ours."""
         try:
             yield
-        except EventStoreError:
-            raise
         except (lmdb.Error, OSError) as error:
+            raise self._ours(error) from error
+
+    def _ours(self, error: Exception) -> EventStoreError:
+        return error if isinstance(error, EventStoreError) else ours(self.path, error)
+
+
+class Reading(Transaction, Visit):
+    """A read transaction for the length of a `with` block: it sees one commit."""
+
+    __slots__ = ("_environment",)
+
+    def __init__(self, environment: Environment) -> None:
+        """Begin nothing yet."""
+        self.path = environment.path
+        self.thread = threading.get_ident()
+        self._environment = environment
+        self._txn: Any = None
+
+    def __enter__(self) -> Self:
+        """Begin the transaction."""
+        environment = self._environment
+        try:
+            environment._visits.add(ref(self))
+            env = environment._ready
+            if env is not None:
+                try:
+                    self._txn = env.begin()
+                except lmdb.Error:
+                    env = None  # what is the matter is seen to, and waited for, below
+            if env is None:
+                environment._visits.discard(ref(self))
+                with environment._translated():
+                    self._txn = environment._begin(self)
+            self._handles = environment._handles
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the transaction; say in our errors what LMDB said in its own."""
+        self._end()
+        if isinstance(error, lmdb.Error | OSError) and not isinstance(error, EventStoreError):
             raise ours(self.path, error) from error
+
+    def _end(self) -> None:
+        """End transaction and visit, and tell whoever waits for that."""
+        environment, txn, self._txn = self._environment, self._txn, None
+        try:
+            if txn is not None:
+                txn.abort()
+        finally:
+            environment._visits.discard(ref(self))
+            if environment._ready is None:
+                with environment._guard:
+                    environment._gate.notify_all()
 
 
 class WriteSession:
     """A write transaction that stays open until it is committed or aborted."""
 
     def __init__(
-        self, environment: Environment, visit: _Visit, txn: Any, handles: dict[str, Any]
+        self, environment: Environment, visit: Visit, txn: Any, handles: dict[str, Any]
     ) -> None:
         """Take over a write transaction that the environment has begun in a visit."""
         self._environment = environment
         self._visit = visit
         self._txn: Any = txn
         self.transaction = Transaction(environment.path, txn, handles)
+        self.number = self.transaction.number  # of the commit that it will be
 
     def run(self, work: Callable[[Transaction], _T]) -> _T:
         """Read and write in the transaction; what LMDB says against it is said in our errors."""
-        with self._environment._translated():
+        try:
             return work(self.transaction)
+        except (lmdb.Error, OSError) as error:
+            raise self._environment._ours(error) from error
 
     def commit(self) -> None:
         """Commit: when this returns, the changes are on disk.
@@ -566,12 +523,16 @@ class WriteSession:
             refusal = ours(environment.path, error)
             if not isinstance(refusal, MapFullError):
                 environment.commit_failed()
-                environment._visits.discard(visit)  # the turn is kept until all is settled
+                environment._visits.discard(ref(visit))  # the turn is kept until all is settled
                 refusal = environment.settle() or refusal
             raise refusal from error
         finally:
-            self._txn = None
-            environment._leave(visit)
+            self._txn = self.transaction._txn = None
+            try:
+                environment._leave(visit)
+            except BaseException:  # an interrupt came in between
+                environment._leave(visit)
+                raise
 
     def abort(self) -> None:
         """Give everything up; does nothing after `commit`."""
@@ -581,8 +542,12 @@ class WriteSession:
             try:
                 self._txn.abort()
             finally:
-                self._txn = None
-                self._environment._leave(self._visit)
+                self._txn = self.transaction._txn = None
+                try:
+                    self._environment._leave(self._visit)
+                except BaseException:  # an interrupt came in between
+                    self._environment._leave(self._visit)
+                    raise
 
     def _leave_to_parent(self) -> None:
         """Refuse to end a transaction that a parent process began, also when it is collected."""

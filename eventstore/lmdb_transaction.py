@@ -1,13 +1,13 @@
 """Read and write within one LMDB transaction, and say in our errors what LMDB says in its own.
 
-With `lmdb_env` and `lmdb_structure` the only module that imports `lmdb`. A put that LMDB refuses in
-silence, such as an append of a key that does not increase, is an error here.
+With `lmdb_env`, `lmdb_files` and `lmdb_structure` the only module that imports `lmdb`. A put that
+LMDB refuses in silence, such as an append of a key that does not increase, is an error here.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,23 @@ class Transaction:
         """
         if not self._put(database, key, value, append=True, overwrite=False):
             raise CorruptionError(f"{database}: the key {key.hex()} does not come last")
+
+    def append_all(self, database: str, entries: Sequence[tuple[bytes, bytes]]) -> None:
+        """Store values under keys that grow, all greater than those that are there.
+
+        Raises:
+            CorruptionError: one is not the greatest so far.
+        """
+        if len(entries) == 1:
+            self.append(database, *entries[0])
+            return
+        try:
+            with self._txn.cursor(self._handles[database]) as cursor:
+                _, stored = cursor.putmulti(entries, append=True, overwrite=False)
+        except lmdb.Error as error:
+            raise ours(self.path, error) from error
+        if stored != len(entries):
+            raise CorruptionError(f"{database}: a key does not come last")
 
     def delete(self, database: str, key: bytes) -> bool:
         """Remove a key; tell whether it was there."""

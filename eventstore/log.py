@@ -15,7 +15,7 @@ whatever the length of the log. Reads are done a page at a time, each in a trans
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from zlib import crc32
 
 from eventstore import codec
@@ -104,6 +104,27 @@ def append(txn: Transaction, record: Record) -> None:
     if record.position != last_position(txn) + 1:
         raise CorruptionError(f"record {record.position} does not follow", position=record.position)
     txn.append(_LOG, codec.position_key(record.position), record.raw)
+
+
+def append_all(txn: Transaction, records: Sequence[Record]) -> None:
+    """Put records at the end of the log, as `append` does one by one.
+
+    Raises:
+        CorruptionError: a position does not follow the one before it.
+    """
+    position = last_position(txn)
+    entries: list[tuple[bytes, bytes]] = []
+    for record in records:
+        position += 1
+        if record.position != position:
+            raise CorruptionError(f"record {record.position} does not follow", position=position)
+        entries.append((codec.position_key(position), record.raw))
+    txn.append_all(_LOG, entries)
+
+
+def has(txn: Transaction, record: Record) -> bool:
+    """Tell whether a record has been appended, just as it is."""
+    return txn.get(_LOG, codec.position_key(record.position)) == record.raw
 
 
 def read_one(txn: Transaction, position: int) -> Record:
@@ -251,6 +272,11 @@ def tombstone(txn: Transaction, image: bytes) -> int:
     """
     value = txn.get(_TOMBSTONES, image)
     return 0 if value is None else unpack_note(image, value, f"the tombstone of {image.hex()}")
+
+
+def has_tombstones(txn: Transaction) -> bool:
+    """Tell whether any image is gone."""
+    return txn.entries(_TOMBSTONES) > 0
 
 
 def put_tombstone(txn: Transaction, image: bytes, position: int) -> None:

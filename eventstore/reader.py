@@ -76,12 +76,13 @@ class StoreReader:
         """Take over an open environment and fold its log."""
         self._environment = environment
         self._lock = threading.RLock()
-        self._appended = threading.Condition()
         self._given: WeakSet[ImageView] = WeakSet()
+        self._append_lock = threading.RLock()  # no interrupt leaves its `with` locked
+        self._appended = threading.Condition(self._append_lock)
         self._owner: int | None = None
         self._batch: Batch | None = None
         self._committing: dict[int, bytes] = {}
-        self._released: list[LayerMetadata] = []
+        self._released: dict[int, list[LayerMetadata]] = {}
         self._identity = meta.read(environment)
         self._retained = retained.Retained(layers, operating_system, self._created_event)
         with environment.read() as txn:
@@ -95,7 +96,8 @@ class StoreReader:
     def _forget_locks(self) -> None:
         """Let a child of `fork` meet no lock and no transaction of the parent's threads."""
         self._lock = threading.RLock()
-        self._appended = threading.Condition()
+        self._append_lock = threading.RLock()
+        self._appended = threading.Condition(self._append_lock)
         self._owner = self._batch = None
         self._past.forget_locks()
 
@@ -111,7 +113,7 @@ class StoreReader:
             with suppress(EventStoreError):  # closed already, or broken: it answers what it can
                 view.load()
         self._environment.close()
-        with self._appended:
+        with self._append_lock:
             self._appended.notify_all()
 
     def __enter__(self) -> Self:
@@ -164,7 +166,9 @@ class StoreReader:
         """
         self._live.apply(record)
         if self._committing.get(record.position) == record.raw:
-            self._released.extend(self._retained.settle(record))
+            released = self._retained.settle(record)
+            if released:
+                self._released[record.position] = released
         else:
             self._retained.follow(self._live, record)
 
@@ -511,7 +515,7 @@ class StoreReader:
                     continue
             except StoreClosedError:
                 return
-            with self._appended:
+            with self._append_lock:
                 self._appended.wait(FOLLOW_INTERVAL_SECONDS)
 
     def snapshots(self) -> list[snapshots.SnapshotInfo]:

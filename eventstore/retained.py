@@ -38,6 +38,7 @@ class Retained:
             operating_system: whose images with layers are accepted.
             created_event: gives the `Created` at a position.
         """
+        self.active = layers is not None  # without a layer store none of this does anything
         self._layers = layers
         self._operating_system = operating_system
         self._created_event = created_event
@@ -80,7 +81,13 @@ class Retained:
             UnsupportedOSError: it has layers and is for another operating system.
             LayerMissingError: its layers are not in the layer store.
         """
-        self._taken[image].extend(self._get(chain_id, os))
+        if self._layers is not None:
+            self._taken[image].extend(self._get(chain_id, os))
+
+    def give_back(self, image: bytes) -> None:
+        """Give back what was last taken for an image that is not created after all."""
+        if self._taken.get(image):
+            self._release(self._taken[image].pop())
 
     def bring_back(self, view: ImageView, image: bytes, chain_id: str | None, os: str) -> None:
         """Take the reference for a hidden image and show it again.

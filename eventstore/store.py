@@ -1,21 +1,19 @@
 """Open a store and change it: the image store that remembers.
 
-Write path: take the process's lock, begin LMDB's write transaction (its mutex keeps processes
-apart), catch up with what others appended, decide on a branch of the view, append, commit, fold.
-Memory moves only after the commit; when a mutator returns, its event is on disk; when it raises,
-nothing was changed. Threads may share a store; a child of `fork` may not; a second open of one path
-in a process is refused. Reading is in `reader`.
+When a mutator returns, its event is on disk; when it raises, nothing was changed, unless it was an
+interrupt that came while another thread was writing for it. Threads may share a store, and their
+mutators then share commits; a child of `fork` may not; a second open of one path in a process is
+refused. How it is written is in `writer`, reading in `reader`.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from eventstore import (
@@ -23,7 +21,6 @@ from eventstore import (
     decide,
     digest,
     host,
-    log,
     meta,
     replay,
     snapshots,
@@ -34,69 +31,21 @@ from eventstore.errors import (
     EventStoreError,
     InvalidImageError,
     StoreClosedError,
-    StoreFullError,
     StoreUsageError,
 )
-from eventstore.events import Created, Event, Record, pack_chain
+from eventstore.events import Created, Event, pack_chain
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
-from eventstore.lmdb_env import MAP_SIZE, Environment, WriteSession
-from eventstore.lmdb_transaction import MapFullError
+from eventstore.lmdb_env import MAP_SIZE, Environment
 from eventstore.notices import Notices
-from eventstore.reader import StoreReader
+from eventstore.turns import Judge
 from eventstore.view import ImageView
+from eventstore.writer import Block, StoreTransaction, StoreWriter, checked_text
 
-TEXT_LENGTH_MAX = 65_536
-CLOCK_BEHIND_NS = 60 * clock.NANOSECONDS
 logger = Notices(__name__)
 
 
-class StoreTransaction:
-    """Many mutations that are appended as one batch, or not at all.
-
-    Attributes:
-        released: what the layer store gave back for deleted images, once committed.
-        records: what was appended, once committed.
-    """
-
-    def __init__(self, batch: Batch) -> None:
-        """Wrap the batch that the store gathers."""
-        self._batch = batch
-        self.released: list[LayerMetadata] = []
-        self.records: list[Record] = []
-
-
-class _Block:
-    """The `with` block of a transaction.
-
-    As `contextlib.contextmanager`, but an interrupt at its edges, too, ends the transaction at
-    once. Were it to live on in the interrupt's traceback, whoever handles that would write into it.
-    """
-
-    def __init__(self, steps: Generator[StoreTransaction]) -> None:
-        self._steps = steps
-
-    def __enter__(self) -> StoreTransaction:
-        try:
-            return next(self._steps)
-        except BaseException:
-            self._steps.close()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                next(self._steps, None)
-        finally:
-            self._steps.close()
-
-
-class ImageStore(StoreReader):
+class ImageStore(StoreWriter):
     """An event-sourced store of container-image metadata; use `open`."""
 
     def __init__(
@@ -109,16 +58,10 @@ class ImageStore(StoreReader):
         now: clock.Clock,
     ) -> None:
         """Take over an open environment; users call `open`."""
-        super().__init__(environment, layers=layers, operating_system=operating_system)
-        self._actor = actor
-        self._now = now
-        self._writing = threading.Lock()
-        self._held = False
+        super().__init__(
+            environment, layers=layers, actor=actor, operating_system=operating_system, now=now
+        )
         self._snapshot_at = self._newest_snapshot()
-
-    def _forget_locks(self) -> None:
-        super()._forget_locks()
-        self._writing = threading.Lock()
 
     @classmethod
     def open(
@@ -165,7 +108,7 @@ class ImageStore(StoreReader):
             CorruptionError: the log is damaged; it is left as it is.
             UnknownFormatError: another version wrote it, or another program.
         """
-        who = host.default_actor() if actor is None else _checked_text("actor", actor)
+        who = host.default_actor() if actor is None else checked_text("actor", actor)
         if check_structure:
             structure.refuse_unsound(Path(path))
         environment = Environment(
@@ -204,114 +147,7 @@ class ImageStore(StoreReader):
             StoreFullError: there is no room; nothing was changed.
             StoreUsageError: this thread is in a transaction already.
         """
-        return _Block(self._steps(reason))
-
-    def _steps(self, reason: str) -> Generator[StoreTransaction]:
-        """Begin a transaction, yield it, and commit it."""
-        _checked_text("reason", reason)
-        if self._owner == threading.get_ident():
-            raise StoreUsageError("a transaction is open in this thread already")
-        with self._writing:
-            transaction = yield from self._write(reason)
-        with self._appended:
-            self._appended.notify_all()
-        if transaction.records:
-            self._snapshot_by_policy()
-
-    def _write(self, reason: str) -> Generator[StoreTransaction, None, StoreTransaction]:
-        session = self._environment.begin_write()
-        try:
-            self._catch_up()
-            batch = Batch(
-                self._live,
-                actor=self._actor,
-                reason=reason,
-                now=self._now,
-                tombstone=self._tombstone,
-                read_config=self._read_config,
-            )
-            transaction = StoreTransaction(batch)
-            self._batch, self._owner = batch, threading.get_ident()
-            try:
-                yield transaction
-            finally:
-                self._batch, self._owner = None, None
-            if batch.records:
-                with self._lock:
-                    self._committing = {record.position: record.raw for record in batch.records}
-                self._commit(session, batch)
-        except BaseException:
-            session.abort()
-            with self._lock:
-                self._give_up()
-            raise
-        session.abort()
-        transaction.records = batch.records
-        with self._lock:
-            for record in batch.records:
-                if record.position > self._live.position:
-                    self._fold(record)
-            transaction.released = self._released
-            self._give_up()
-        self._warn_of_time(batch)
-        return transaction
-
-    def _give_up(self) -> None:
-        """End a transaction's hold on layers: give back what was taken and not needed."""
-        self._committing, self._released = {}, []
-        self._retained.roll_back()
-
-    def _warn_of_time(self, batch: Batch) -> None:
-        """Say once, until it is over, that times are held because the log is ahead of the clock."""
-        if batch.ahead_ns <= CLOCK_BEHIND_NS:
-            self._held = self._held and not batch.records
-        elif not self._held:
-            self._held = True
-            logger.warning(
-                "%s: the clock is %s behind the last record, of %s: until it gets there, records"
-                " are given that time",
-                self.path,
-                timedelta(seconds=batch.ahead_ns // clock.NANOSECONDS),
-                clock.to_datetime(batch.records[-1].time_ns),
-            )
-
-    def _commit(self, session: WriteSession, batch: Batch) -> None:
-        """Write a batch and commit it; grow the map and write again if it is full."""
-        while True:
-            try:
-                session.run(batch.write)
-                session.commit()
-                return
-            except MapFullError:
-                session.abort()
-            except BaseException:
-                session.abort()
-                raise
-            self._environment.grow()
-            session = self._environment.begin_write()
-            if session.run(log.last_position) != self._live.position:
-                session.abort()
-                raise StoreFullError(
-                    "the map had to grow, and another process wrote meanwhile: try again",
-                    path=self.path,
-                )
-
-    def _mutate(self, reason: str, judge: Callable[[ImageView], list[Event]]) -> StoreTransaction:
-        """Decide and take in what a single mutator does, in the open transaction or its own."""
-        _checked_text("reason", reason)
-        if self._owner == threading.get_ident() and self._batch is not None:
-            for event in judge(self._batch.view):
-                self._batch.add(event, reason)
-            return StoreTransaction(self._batch)
-        steps = self._steps(reason)
-        try:
-            transaction = next(steps)
-            for event in judge(transaction._batch.view):
-                transaction._batch.add(event, reason)
-            next(steps, None)
-        finally:
-            steps.close()  # at once: what a traceback holds on to would stay open
-        return transaction
+        return Block(self._steps(reason))
 
     def create(self, config: bytes, *, reason: str = "") -> str:
         """Create an image from its config and return its id.
@@ -371,25 +207,35 @@ class ImageStore(StoreReader):
 
     def _append_created(self, created: Created, config: bytes, reason: str) -> None:
         """Append that an image was created, unless it is there."""
-        image, os_name = created.digest, created.os
+        image = created.digest
 
-        def judge(view: ImageView) -> list[Event]:
-            events = decide.create(view, image, created.chain, os_name)
-            if events:
-                with self._lock:
-                    self._retained.take(image, created.chain_id, os_name)
-                if self._batch is not None:
-                    self._batch.configs[image] = config
+        def judge(batch: Batch, reason: str) -> None:
+            view = batch.view
+            if decide.create(view, image, created.chain, created.os):
+                self._add_created(batch, created, config, reason)
             elif view.is_hidden(image):
                 with self._lock:
-                    self._retained.bring_back(self._live, image, created.chain_id, os_name)
+                    self._retained.bring_back(self._live, image, created.chain_id, created.os)
                     view.reveal(image)
-            return events
 
-        with self._lock:
-            known = self._owner is None and self._view().shows(image)
-        if not known:
-            self._mutate(reason, judge)
+        if self._owner != threading.get_ident():
+            with self._lock:
+                if self._view().shows(image):
+                    return
+        self._mutate(reason, judge, len(config))
+
+    def _add_created(self, batch: Batch, created: Created, config: bytes, reason: str) -> None:
+        """Add that an image was created, with its config, and a reference to its layers."""
+        if self._retained.active:
+            with self._lock:
+                self._retained.take(created.digest, created.chain_id, created.os)
+        try:
+            batch.add(created, reason)
+        except BaseException:
+            with self._lock:
+                self._retained.give_back(created.digest)
+            raise
+        batch.configs[created.digest] = config
 
     def delete(self, image_id: str, *, reason: str = "") -> list[LayerMetadata]:
         """Delete an image; its children have no parent from here on.
@@ -404,7 +250,7 @@ class ImageStore(StoreReader):
             ImageNotFoundError: it is not there.
         """
         image = digest.require(image_id)
-        return self._mutate(reason, lambda view: decide.delete(view, image)).released
+        return self._mutate(reason, _each(lambda view: decide.delete(view, image)))
 
     def set_parent(self, image_id: str, parent_id: str | None, *, reason: str = "") -> None:
         """Give an image a parent; None takes the one it has away. The same again is no event.
@@ -415,7 +261,7 @@ class ImageStore(StoreReader):
         """
         image = digest.require(image_id)
         parent = None if parent_id is None else digest.require(parent_id)
-        self._mutate(reason, lambda view: decide.set_parent(view, image, parent))
+        self._mutate(reason, _each(lambda view: decide.set_parent(view, image, parent)))
 
     def set_last_updated(
         self, image_id: str, instant: datetime | int | None = None, *, reason: str = ""
@@ -441,7 +287,7 @@ class ImageStore(StoreReader):
             raise StoreUsageError(f"{at!r} is neither a datetime nor nanoseconds")
         if not clock.STORED_MIN_NS <= at <= clock.STORED_MAX_NS:
             raise StoreUsageError(f"{at} ns is not within the years 1678 to 2261")
-        self._mutate(reason, lambda view: decide.set_last_updated(view, image, at))
+        self._mutate(reason, _each(lambda view: decide.set_last_updated(view, image, at)))
 
     def set_built_locally(self, image_id: str, *, reason: str = "") -> None:
         """Mark an image as built on this host. Marking it twice is no event.
@@ -450,7 +296,7 @@ class ImageStore(StoreReader):
             ImageNotFoundError: it is not there.
         """
         image = digest.require(image_id)
-        self._mutate(reason, lambda view: decide.mark_built(view, image))
+        self._mutate(reason, _each(lambda view: decide.mark_built(view, image)))
 
     # Upkeep.
 
@@ -510,18 +356,11 @@ class ImageStore(StoreReader):
             return next((position for position, _ in snapshots.headers(txn)), 0)
 
 
-def _checked_text(what: str, text: str) -> str:
-    """Return a text that can be stored.
+def _each(intent: Callable[[ImageView], list[Event]]) -> Judge:
+    """Return the judge of an intent: what it decides is added, and that is one event at most."""
 
-    Raises:
-        StoreUsageError: it cannot.
-    """
-    if not isinstance(text, str):
-        raise StoreUsageError(f"{what} is text, not {type(text).__name__}")
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise StoreUsageError(f"{what} is not valid Unicode: {error}") from error
-    if size > TEXT_LENGTH_MAX:
-        raise StoreUsageError(f"{what} is longer than {TEXT_LENGTH_MAX} bytes")
-    return text
+    def judge(batch: Batch, reason: str) -> None:
+        for event in intent(batch.view):
+            batch.add(event, reason)
+
+    return judge

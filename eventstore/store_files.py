@@ -315,8 +315,10 @@ class Names:
             StoreIOError: a file was removed, moved or replaced since it was opened.
         """
         for path, opened in self._opened:
-            with _translated(Path(path)):
+            try:
                 lost = _identity(path) != opened
+            except OSError as error:
+                raise refused(path, error) from error
             if lost:
                 raise StoreIOError(
                     path,

@@ -42,8 +42,10 @@ ORDER = [
     "codec",
     "store_files",
     "reader_slots",
+    "gate",
     "lmdb_pages",
     "lmdb_transaction",
+    "lmdb_files",
     "lmdb_env",
     "lmdb_structure",
     "structure",
@@ -53,6 +55,7 @@ ORDER = [
     "backup",
     "snapshots",
     "batch",
+    "turns",
     "verify",
     "restore",
     "replay",
@@ -60,6 +63,7 @@ ORDER = [
     "past",
     "retained",
     "reader",
+    "writer",
     "store",
     "sources",
     "sync",
@@ -86,7 +90,7 @@ PURE = {
 }
 IMPURE_MODULES = {"os", "io", "time", "threading", "socket", "pathlib", "random", "lmdb", "logging"}
 CORE_DEPENDENCIES = {"msgspec", "lmdb"}
-LMDB_MODULES = {"lmdb_env.py", "lmdb_structure.py", "lmdb_transaction.py"}
+LMDB_MODULES = {"lmdb_env.py", "lmdb_files.py", "lmdb_structure.py", "lmdb_transaction.py"}
 SHORTENED = {
     "seq",
     "idx",

@@ -36,7 +36,7 @@ from pathlib import Path
 from contention import Kept
 from contention_weakenings import replace
 from crash_states import fast_folder
-from eventstore import ImageStore, ImageView, StoreUsageError, batch, clock, log, store
+from eventstore import ImageStore, ImageView, StoreUsageError, batch, clock, log, writer
 from eventstore.cli.moments import position_of
 from eventstore.events import Event
 from eventstore.lmdb_transaction import Transaction
@@ -140,7 +140,7 @@ class Example:
                 now = _clamped(lying.said[-1])
                 right = record.time_ns == max(last, now)
                 self.check(holds=right, what="time: a record has another than it should")
-                if record.time_ns - now > store.CLOCK_BEHIND_NS:
+                if record.time_ns - now > writer.CLOCK_BEHIND_NS:
                     expected += not held
                     held = True
                 else:

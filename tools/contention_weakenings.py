@@ -12,7 +12,7 @@ from typing import Any
 
 import lmdb
 
-from eventstore import ImageStore, Record, lmdb_env, log, reader_slots
+from eventstore import ImageStore, Record, gate, lmdb_env, log, reader_slots, turns
 from eventstore.batch import Batch
 
 
@@ -26,7 +26,7 @@ def _no_catch_up() -> None:
     real = ImageStore._catch_up
 
     def catch_up(store: ImageStore) -> None:
-        if store._writing.locked():
+        if store._turns.led():
             real(store)
 
     replace(ImageStore, "_catch_up", catch_up)
@@ -66,12 +66,14 @@ def _fold_before_commit() -> None:
     """Let memory move before the disk does."""
     real = ImageStore._commit
 
-    def commit(store: ImageStore, session: lmdb_env.WriteSession, batch: Batch) -> None:
+    def commit(
+        store: ImageStore, session: lmdb_env.WriteSession, batch: Batch
+    ) -> lmdb_env.WriteSession:
         with store._lock:
             for record in batch.records:
                 store._live.apply(record)
         time.sleep(0.0005)
-        real(store, session, batch)
+        return real(store, session, batch)
 
     replace(ImageStore, "_commit", commit)
 
@@ -80,7 +82,9 @@ def _half_batches() -> None:
     """Let each record of a transaction be committed by itself, all but the last one."""
     real = ImageStore._commit
 
-    def commit(store: ImageStore, session: lmdb_env.WriteSession, batch: Batch) -> None:
+    def commit(
+        store: ImageStore, session: lmdb_env.WriteSession, batch: Batch
+    ) -> lmdb_env.WriteSession:
         session.abort()
         records = batch.records
         for record in records[:-1]:
@@ -88,17 +92,47 @@ def _half_batches() -> None:
         session = store._environment.begin_write()
         try:
             batch.records = records[-1:]
-            real(store, session, batch)
+            return real(store, session, batch)
         finally:
             batch.records = records
 
     replace(ImageStore, "_commit", commit)
 
 
+def _acknowledge_early() -> None:
+    """Let those whom a leader takes along go before their commit."""
+    real = ImageStore._commit
+
+    def commit(
+        store: ImageStore, session: lmdb_env.WriteSession, batch: Batch
+    ) -> lmdb_env.WriteSession:
+        others = [one for one in taken.requests if one.thread != threading.get_ident()]
+        store._turns.finish(others)
+        time.sleep(0.0005)
+        return real(store, session, batch)
+
+    real_take = turns.Turns._take
+    taken = threading.local()
+
+    def take(those: turns.Turns, leader: turns.Request) -> list[turns.Request]:
+        taken.requests = real_take(those, leader)
+        return list(taken.requests)
+
+    def lead(those: turns.Turns, request: turns.Request) -> None:
+        taken.requests = []
+        real_lead(those, request)
+
+    real_lead = turns.Turns.lead
+    replace(turns.Turns, "_take", take)
+    replace(turns.Turns, "lead", lead)
+    replace(ImageStore, "_commit", commit)
+
+
 def _no_fork_check() -> None:
     """Let a child of `fork` go on with the environment that it inherited."""
     parent = os.getpid()
-    replace(lmdb_env, "os", SimpleNamespace(**{**vars(os), "getpid": lambda: parent}))
+    for module in (lmdb_env, gate):
+        replace(module, "os", SimpleNamespace(**{**vars(os), "getpid": lambda: parent}))
     replace(lmdb_env, "_environments", set())
 
 
@@ -137,6 +171,7 @@ WEAKENINGS: dict[str, Callable[[], None]] = {
     "no-lock": _no_lock,
     "fold-before-commit": _fold_before_commit,
     "half-batches": _half_batches,
+    "acknowledge-early": _acknowledge_early,
     "no-fork-check": _no_fork_check,
     "no-stale-reader-check": _no_stale_reader_check,
     "no-slot-check": _no_slot_check,

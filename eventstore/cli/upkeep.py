@@ -18,8 +18,8 @@ from eventstore.cli.options import (
 )
 from eventstore.cli.output import clock_time, line, size, utc
 from eventstore.errors import CorruptionError
-from eventstore.store import CLOCK_BEHIND_NS
 from eventstore.verify import Problem, check_store
+from eventstore.writer import CLOCK_BEHIND_NS
 
 DAMAGE_FOUND = 4
 

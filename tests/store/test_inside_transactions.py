@@ -113,7 +113,8 @@ def test_an_interrupt_as_a_transaction_begins_leaves_none_for_its_handler_to_wri
     """The traceback that is being handled would keep it open, and drop it later, unwritten."""
 
     def interrupt(_frame: FrameType, event: str, called: object) -> None:
-        if event == "c_return" and called is next and store._batch is not None:
+        inside = event == "c_return" and store._batch is not None
+        if inside and (single or called is next):
             sys.setprofile(None)
             raise KeyboardInterrupt
 
