@@ -43,6 +43,7 @@ from weakref import WeakSet, ref
 import lmdb
 
 from eventstore import lmdb_files, lmdb_pages, store_files
+from eventstore.commit_numbers import CommitNumbers
 from eventstore.errors import (
     EventStoreError,
     StoreForkedError,
@@ -107,6 +108,7 @@ class Environment(Gate):
         self._map_size_max = map_size_max
         self._closed = False
         self._unsettled = True  # a commit may have failed, and the disk may have it
+        self._numbers: CommitNumbers | None = None
         self._readers = ReaderWatch(self.path)
         store_files.prepare(self.path, create=initialise is not None and not read_only)
         if initialise is not None and not read_only:
@@ -150,6 +152,7 @@ class Environment(Gate):
             self._handles = {name: env.open_db(name.encode(), create=False) for name in DATABASES}
             self._handles[MAIN] = env.open_db()
             self._names = store_files.Names(self.path)
+            self._numbers = CommitNumbers.of(self.path / store_files.DATA, self._page_size)
         except BaseException as error:
             self._env = None
             env.close()
@@ -188,7 +191,7 @@ class Environment(Gate):
                 self._gate.wait(POLL_SECONDS)
             if self._closed:
                 return
-            env, self._env, self._broken = self._env, None, False
+            env, self._env, self._broken, self._numbers = self._env, None, False, None
             if env is not None:
                 env.close()
             store_files.release(self._claim)
@@ -230,7 +233,7 @@ class Environment(Gate):
 
     def _connect_again(self) -> None:
         """Open the files again; if that fails, the next transaction tries once more."""
-        env, self._env = self._env, None
+        env, self._env, self._numbers = self._env, None, None
         if env is not None:
             env.close()
         self.refuse_lost()
@@ -285,18 +288,12 @@ class Environment(Gate):
     def commit_number(self) -> int:
         """Return the number of the newest commit, of whichever process.
 
-        Every read of the store asks for it, so this goes without the gate: LMDB's binding begins a
-        read transaction under Python's lock, or refuses on what is closed or being mapped anew, and
-        refuses what is asked of a transaction whose environment was closed since. Whatever it
-        refuses is done again by a proper read, which says why, or waits.
+        Every read of the store asks for it, so it is looked up in the file itself, without the
+        gate. Where that must not be, it is asked of a proper read, which waits, or says why.
         """
-        env = self._ready
-        if env is not None:
-            try:
-                with env.begin() as txn:
-                    return int(txn.id())
-            except lmdb.Error:
-                pass
+        numbers = self._numbers
+        if self._ready is not None and numbers is not None:
+            return numbers.newest()
         with self.read() as reading:
             return reading.number
 

@@ -76,13 +76,18 @@ class Past:
             return replay.fold_log(view, self._environment, position)
         try:
             with self._environment.read() as txn:
-                self._take_back(view, position, txn)
+                states = self._before(view, position, txn)
+                time_ns = log.read_one(txn, position).time_ns if position else 0
         except (_NotKnownError, CorruptionError):
             return None  # damage behind the position is none of its business
+        # The view may have to read as well: not within another read.
+        view.take_back(states, position, time_ns)
         return view
 
-    def _take_back(self, view: ImageView, position: int, txn: Transaction) -> None:
-        """Move a view backward, over records that have been folded into it."""
+    def _before(
+        self, view: ImageView, position: int, txn: Transaction
+    ) -> dict[bytes, State | None]:
+        """Return what was known at a position of the images that have records after it."""
         before: dict[bytes, int] = {}
         deleted: set[bytes] = set()
         for record in log.scan(txn, position, view.position):
@@ -92,8 +97,7 @@ class Past:
         states = {image: _state_at(txn, head) for image, head in before.items()}
         if position < view.base_position and any(states[image] for image in deleted):
             raise _NotKnownError  # who its children were is not known any more
-        time_ns = log.read_one(txn, position).time_ns if position else 0
-        view.take_back(states, position, time_ns)
+        return states
 
     def diff(self, before: int, after: int, head: Head) -> ViewDiff | None:
         """Return what differs between two positions, at the cost of the records between them.

@@ -133,9 +133,11 @@ class StoreReader:
 
     def _view(self) -> ImageView:
         """Return the view to read: this thread's transaction, or the newest commit."""
-        if self._owner == threading.get_ident() and self._batch is not None:
-            return self._batch.view
-        self._catch_up()
+        batch = self._batch
+        if batch is not None and self._owner == threading.get_ident():
+            return batch.view
+        if self._environment.commit_number() != self._seen:
+            self._catch_up()
         return self._live
 
     def view(self) -> ImageView:

@@ -13,7 +13,7 @@ from heapq import merge
 from operator import itemgetter
 
 from eventstore.columns import Columns, Row, State, row_of
-from eventstore.digest_set import DigestSet
+from eventstore.digest_set import CANDIDATES_MAX, DigestSet, first_of
 from eventstore.table import EMPTY, Table
 
 GONE = State(0, 0, None, 0, None, False)
@@ -237,6 +237,12 @@ class States:
             return self._under_between(low, high)
         kept = (image for image in self._under_between(low, high) if changes.get(image) is not GONE)
         return merge(kept, self._added_images().between(low, high))
+
+    def matches(self, low: bytes, high: bytes) -> list[bytes]:
+        """Return the first `CANDIDATES_MAX` digests from `low` through `high`, sorted."""
+        if not self.changes and self._ask_table == self.table.get:
+            return self.table.matches(low, high, CANDIDATES_MAX)
+        return first_of(self.between(low, high))
 
     def _under_between(self, low: bytes, high: bytes) -> Iterator[bytes]:
         return self.table.between(low, high)

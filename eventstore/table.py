@@ -151,6 +151,21 @@ class Table:
             for at, (image, parent) in enumerate(zip(columns.digests, columns.parent, strict=True)):
                 yield image, columns.state(at, ids.get(parent) if parent else None)
 
+    def matches(self, low: bytes, high: bytes, limit: int) -> list[bytes]:
+        """Return the first `limit` digests from `low` through `high`, sorted."""
+        found: list[bytes] = []
+        number = max(bisect_right(self.firsts, low) - 1, 0)
+        while number < len(self.firsts):
+            digests = (self._chunks[number] or self.chunk(number)).digests
+            for at in range(bisect_left(digests, low), len(digests)):
+                if digests[at] > high:
+                    return found
+                found.append(digests[at])
+                if len(found) == limit:
+                    return found
+            number += 1
+        return found
+
     def between(self, low: bytes, high: bytes) -> Iterator[bytes]:
         """Iterate over the digests from `low` through `high`, sorted."""
         number = max(bisect_right(self.firsts, low) - 1, 0)

@@ -276,12 +276,11 @@ class ImageView:
         children = (found,) if isinstance(found, bytes) else found
         return sorted(child for child in children if child not in self._hidden)
 
-    def _require(self, image_id: str) -> tuple[bytes, State]:
-        image = digest.require(image_id)
-        state = self._states.get(image)
+    def _require(self, image_id: str) -> State:
+        state = self._states.get(digest.require(image_id))
         if state is None:
             raise ImageNotFoundError(image_id)
-        return image, state
+        return state
 
     # What users read: ids as text.
 
@@ -327,8 +326,8 @@ class ImageView:
             ImageNotFoundError: it is not there.
             CorruptionError: the stored bytes are not those it was created with.
         """
-        image, _ = self._require(image_id)
-        if self._read_config is None:
+        image = digest.require(image_id)
+        if self._read_config is None or self._states.get(image) is None:
             raise ImageNotFoundError(image_id)
         parent = self.parent_of(image)
         parent_id = None if parent is None else digest.to_text(parent)
@@ -340,9 +339,14 @@ class ImageView:
         Raises:
             ImageNotFoundError: the image is not there.
         """
-        image, _ = self._require(image_id)
-        parent = self.parent_of(image)
-        return None if parent is None else digest.to_text(parent)
+        state = self._require(image_id)
+        parent = state.parent
+        if parent is None:
+            return None
+        held = self._states.get(parent)
+        if held is None or held.created > state.parent_at:
+            return None
+        return digest.to_text(parent)
 
     def get_last_updated(self, image_id: str) -> datetime | None:
         """Return when an image was last updated, None if that was never set.
@@ -350,7 +354,7 @@ class ImageView:
         Raises:
             ImageNotFoundError: the image is not there.
         """
-        _, state = self._require(image_id)
+        state = self._require(image_id)
         return None if state.last_updated is None else clock.to_datetime(state.last_updated)
 
     def is_built_locally(self, image_id: str) -> bool:
@@ -359,7 +363,7 @@ class ImageView:
         Raises:
             ImageNotFoundError: the image is not there.
         """
-        return self._require(image_id)[1].built
+        return self._require(image_id).built
 
     def children(self, image_id: str) -> list[str]:
         """Return the ids of the images whose parent this one is, sorted.
@@ -367,8 +371,8 @@ class ImageView:
         Raises:
             ImageNotFoundError: the image is not there.
         """
-        image, _ = self._require(image_id)
-        if image in self._hidden:
+        image = digest.require(image_id)
+        if not self.shows(image):
             raise ImageNotFoundError(image_id)
         return [digest.to_text(child) for child in self._shown_children(image)]
 
@@ -383,16 +387,19 @@ class ImageView:
             AmbiguousDigestError: more than one is.
         """
         found = digest_set.bounds(term)
-        matches: list[bytes] = []
-        if found is not None:
-            hidden = self._hidden
+        if found is None:
+            raise ImageNotFoundError(term)
+        hidden = self._hidden
+        if not hidden:
+            matches = self._states.matches(*found)
+        else:
             shown = (image for image in self._states.between(*found) if image not in hidden)
             matches = digest_set.first_of(shown)
         return digest.to_text(digest_set.the_one(term, matches))
 
     def matches(self, low: bytes, high: bytes) -> list[bytes]:
         """Return the first digests, hidden ones too, from `low` through `high`."""
-        return digest_set.first_of(self._states.between(low, high))
+        return self._states.matches(low, high)
 
     def map(self) -> ImageMap:
         """Return all images by id; each is decoded when it is asked for."""

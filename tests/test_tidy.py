@@ -44,6 +44,7 @@ ORDER = [
     "reader_slots",
     "gate",
     "lmdb_pages",
+    "commit_numbers",
     "lmdb_transaction",
     "lmdb_files",
     "lmdb_env",
