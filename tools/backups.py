@@ -395,7 +395,8 @@ def damage(folder: Path, evidence: Evidence, rounds: int, seed: int) -> None:
     with ImageStore.open(source, read_only=True) as store:
         store.backup(backup)
         stored = [record.raw for record in store.records()]
-        stored += [store.get(image).raw_json for image in store]
+        with store._environment.read() as txn:
+            stored += [value for _, value in txn.scan("configs")]
     sound = backup.joinpath("data.mdb").read_bytes()
     for _ in range(rounds):
         value = chance.choice(stored)
