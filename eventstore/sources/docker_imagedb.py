@@ -56,7 +56,7 @@ _CONTENT = ("content", digest.ALGORITHM)
 _METADATA = ("metadata", digest.ALGORITHM)
 _GO_ZERO_TIME = clock.MIN_NS  # what Docker takes for "never updated"
 _KEPT_LENGTH_MAX = 256
-_TOGETHER = 64
+_TOGETHER, _TOGETHER_SIZE = 64, 1 << 20
 _Config = tuple[bytes, Created | None]
 """A config, and what creating its image means."""
 
@@ -81,7 +81,7 @@ class _Entry:
         self.image_id = digest.PREFIX + name
         self.config: bytes | None = None
         self.chain_id = self.os = ""
-        self.refused: _Refused | None = None
+        self.refused: PassedOver | None = None
 
     def go_through(self, stage: Callable[[_Entry], None]) -> None:
         """Do the next thing with it, unless it was refused."""
@@ -89,7 +89,11 @@ class _Entry:
             try:
                 stage(self)
             except _Refused as refused:
-                self.refused = refused
+                # The error itself would hold on to the config, and both to each other.
+                self.config = None
+                self.refused = PassedOver(
+                    refused.kind, self.name, refused.detail, unsure=refused.unsure
+                )
 
     def created(self) -> Created | None:
         """Return what creating the image means; None if that is too long to be kept.
@@ -207,14 +211,13 @@ class _Reading:
         two thirds of the time.
         """
         room = CONFIGS_SIZE_MAX
-        for start in range(0, len(names), _TOGETHER):
-            entries = [_Entry(name) for name in names[start : start + _TOGETHER]]
-            for stage in (self._read, _decode, self._find_layers):
+        for entries in self._read_together(names):
+            for stage in (_decode, self._find_layers):
                 for entry in entries:
                     entry.go_through(stage)
             for entry in entries:
                 if entry.refused is not None:
-                    self._pass_over_config(entry.name, entry.refused)
+                    self._pass_over_config(entry.refused)
                 elif entry.config is not None:
                     room -= len(entry.config)
                     yield entry.image_id, (entry.config, entry.created())
@@ -222,6 +225,20 @@ class _Reading:
                 raise SourceError(
                     str(self._content.path), f"holds more than {CONFIGS_SIZE_MAX} bytes of configs"
                 )
+
+    def _read_together(self, names: list[str]) -> Iterator[list[_Entry]]:
+        """Iterate over configs as they are read, as many at once as are small."""
+        entries: list[_Entry] = []
+        room = _TOGETHER_SIZE
+        for name in names:
+            entry = _Entry(name)
+            entry.go_through(self._read)
+            entries.append(entry)
+            room -= len(entry.config or b"")
+            if len(entries) == _TOGETHER or room <= 0:
+                yield entries
+                entries, room = [], _TOGETHER_SIZE
+        yield entries
 
     def _read(self, entry: _Entry) -> None:
         """Read a config; what has gone since it was listed has none."""
@@ -245,9 +262,9 @@ class _Reading:
                 detail = f"layer does not exist: {entry.chain_id[:80]}"
                 raise _Refused("layers-missing", detail) from error
 
-    def _pass_over_config(self, name: str, refused: _Refused) -> None:
-        image_id = digest.PREFIX + name
-        named = "/".join((*_CONTENT, name)) if digest.parse(image_id) is None else image_id
+    def _pass_over_config(self, refused: PassedOver) -> None:
+        image_id = digest.PREFIX + refused.name
+        named = image_id if digest.parse(image_id) else "/".join((*_CONTENT, refused.name))
         self._pass_over(refused.kind, named, refused.detail, unsure=refused.unsure)
 
     def _with_metadata(
