@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import lmdb.verify
-
 from eventstore import store_files
 from eventstore.errors import refused
 
@@ -17,8 +15,10 @@ def structure_faults(path: Path) -> list[str]:
     Raises:
         StoreIOError: the operating system refuses.
     """
-    untyped: Any = lmdb.verify
     try:
+        import lmdb.verify  # only a check of a whole file needs it
+
+        untyped: Any = lmdb.verify
         return [str(fault) for fault in untyped.verify(str(path / store_files.DATA))]
     except OSError as error:
         raise refused(str(path), error) from error

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -140,6 +141,23 @@ def test_what_is_too_large_is_passed_over(tmp_path: Path) -> None:
     findings = DockerImageDB.find(tmp_path).read()
     assert [image.image_id for image in findings.images] == [image_id]
     assert kinds(findings) == ["too-large", "parent-invalid"]
+
+
+def test_of_large_configs_that_do_not_count_one_at_a_time_is_held(tmp_path: Path) -> None:
+    """However many there are, what they take is bounded."""
+    database = empty_database(tmp_path)
+    for number in range(12):
+        add(database, b"{" + bytes([number]) * (4 << 20))
+    add(database, config("small"))
+    tracemalloc.start()
+    try:
+        findings = DockerImageDB.find(tmp_path).read()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kinds(findings) == ["invalid-config"] * 12
+    assert [image.image_id for image in findings.images] == [id_of(config("small"))]
+    assert peak < 24 << 20
 
 
 def test_names_in_any_bytes_are_reported_in_text_that_can_be_stored(tmp_path: Path) -> None:
