@@ -21,9 +21,7 @@ surrogates. What it does not see is checked here:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import datetime
-from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -83,10 +81,9 @@ _encode = msgspec.json.Encoder().encode
 _decode_times = msgspec.json.Decoder(list[Annotated[datetime, Meta(tz=True)]]).decode
 
 
-@cache
-def _decoder() -> Callable[[bytes], PlainConfig]:
-    """Return what decodes; it is made at its first use, for that takes a millisecond or two."""
-    return msgspec.json.Decoder(PlainConfig).decode
+# Made here, where the import's lock holds: msgspec looks at a struct's fields in Python when it first
+# meets it, and another thread that meets it meanwhile would decode by what is half there.
+_decode_config = msgspec.json.Decoder(PlainConfig).decode
 
 
 def decode(raw: bytes) -> PlainConfig | None:
@@ -98,7 +95,7 @@ def decode(raw: bytes) -> PlainConfig | None:
     if len(raw) > SIZE_MAX or (b"\\" in raw and _find_escaped_letter(raw) is not None):
         return None
     try:
-        plain = _decoder()(raw)
+        plain = _decode_config(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     steps = plain.history or ()
