@@ -81,8 +81,8 @@ _encode = msgspec.json.Encoder().encode
 _decode_times = msgspec.json.Decoder(list[Annotated[datetime, Meta(tz=True)]]).decode
 
 
-# Made here, where the import's lock holds: msgspec looks at a struct's fields in Python when it first
-# meets it, and another thread that meets it meanwhile would decode by what is half there.
+# Made at import, under its lock: msgspec looks at a struct's fields, in Python, when it first meets
+# it, and a thread that met it meanwhile would decode by what is half there.
 _decode_config = msgspec.json.Decoder(PlainConfig).decode
 
 

@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fuzz_targets import Target
+    from fuzz_target import Target
 
 SEEDS = Path(__file__).resolve().parent.parent / "tests" / "attacks" / "seeds"
 MEMORY_MAX = 1 << 31

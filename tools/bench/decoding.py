@@ -46,7 +46,7 @@ def measure(settings: Settings) -> Result:
 
 def add_rows(result: Result, what: str, configs: list[bytes], takes: int) -> None:
     """Add the rows of one kind of configs."""
-    typed = plain_config._decoder()
+    typed = plain_config._decode_config
 
     def floor() -> None:
         for raw in configs:
