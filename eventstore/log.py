@@ -109,10 +109,12 @@ def append(txn: Transaction, record: Record) -> None:
 def append_all(txn: Transaction, records: Sequence[Record]) -> None:
     """Put records at the end of the log, as `append` does one by one.
 
+    How many there are tells the last position, for there is no gap; LMDB refuses one that is there.
+
     Raises:
         CorruptionError: a position does not follow the one before it.
     """
-    position = last_position(txn)
+    position = txn.entries(_LOG)
     entries: list[tuple[bytes, bytes]] = []
     for record in records:
         position += 1

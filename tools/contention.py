@@ -288,7 +288,7 @@ class Attack:
         calls: list[Callable[[], object]] = [
             lambda: store.position,
             lambda: store.create(b'{"comment":"refused","rootfs":{}}', reason="refused"),
-            lambda: store.delete(IMAGES[0], reason="refused"),
+            lambda: store.get(IMAGES[0]),  # a delete needs none: it reads where it writes
             lambda: list(store.records()),
             lambda: store.as_of(position=1),
             store.take_snapshot,

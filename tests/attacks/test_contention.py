@@ -35,6 +35,7 @@ def test_nothing_is_lost_and_there_is_one_order(mode: str, tried: list[str]) -> 
         ("processes", "stale-writes"),
         ("processes", "no-lock"),
         ("processes", "half-batches"),
+        ("threads", "acknowledge-early"),
         ("threads", "fold-before-commit"),
         ("mixed", "fold-before-commit"),
         ("killed", "no-stale-reader-check"),

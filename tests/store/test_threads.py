@@ -8,6 +8,7 @@ from pathlib import Path
 
 from eventstore import ImageStore, StoreClosedError
 from making import config
+from store.children import run
 
 
 def together(*works: Callable[[], None]) -> None:
@@ -129,3 +130,36 @@ def test_closing_under_readers_and_writers_gives_them_one_clear_error(store_path
     with ImageStore.open(store_path) as again:
         assert set(acknowledged) <= set(again)
         assert list(again.verify()) == []
+
+
+def test_looks_for_commits_race_with_growth_reconnects_and_closes(store_path: Path) -> None:
+    """They take no lock: each is answered or told that the store is closed, and nothing crashes."""
+    said = run(
+        "end, number, wrong = time.monotonic() + 4, 0, []\n"
+        "def look():\n"
+        "    seen = 0\n"
+        "    try:\n"
+        "        while True:\n"
+        "            found = store._environment.commit_number()\n"
+        "            if found < seen: wrong.append((found, seen))\n"
+        "            seen = found\n"
+        "            len(store)\n"
+        "    except StoreClosedError:\n"
+        "        pass\n"
+        "    except BaseException as error:\n"
+        "        wrong.append(repr(error))\n"
+        "while time.monotonic() < end:\n"
+        "    store = ImageStore.open(path, map_size=1 << 17)\n"
+        "    threads = [threading.Thread(target=look) for _ in range(4)]\n"
+        "    for thread in threads: thread.start()\n"
+        "    for part in range(12):\n"
+        "        number += 1\n"
+        "        store.create(config(number), reason='x' * 20_000)\n"
+        "        if part % 5 == 4: store._environment._break()\n"
+        "    store.close()\n"
+        "    for thread in threads: thread.join()\n"
+        "with ImageStore.open(path) as store:\n"
+        "    say(wrong, store.position == number > 24)\n",
+        store_path,
+    )
+    assert said == ["[] True"]
