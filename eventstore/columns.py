@@ -60,7 +60,16 @@ class State(Struct, frozen=True, gc=False, array_like=True):
 class Columns:
     """The states of the images of one chunk, sorted by digest."""
 
-    __slots__ = ("created", "digests", "flags", "last", "parent", "parent_at", "updated")
+    __slots__ = (
+        "_starts",
+        "created",
+        "digests",
+        "flags",
+        "last",
+        "parent",
+        "parent_at",
+        "updated",
+    )
 
     def __init__(
         self, digests: list[bytes], numbers: Sequence[array[int]], updated: array[int], flags: bytes
@@ -70,6 +79,21 @@ class Columns:
         self.created, self.last, self.parent, self.parent_at = numbers
         self.updated = updated
         self.flags = flags
+        self._starts: array[int] | None = None
+
+    @property
+    def starts(self) -> array[int]:
+        """Return the first 8 bytes of each digest as a number.
+
+        They lie side by side, where the digests themselves lie all over the memory: a bisection
+        waits for it half as often.
+        """
+        if self._starts is None:
+            numbers = memoryview(b"".join(self.digests)).cast("Q")
+            self._starts = array("Q", numbers[:: DIGEST_SIZE // 8].tolist())
+            if sys.byteorder == "little":
+                self._starts.byteswap()
+        return self._starts
 
     @classmethod
     def of(cls, rows: Sequence[tuple[bytes, Row]]) -> Columns:
@@ -116,8 +140,16 @@ class Columns:
 
     def find(self, image: bytes) -> int:
         """Return where an image stands, -1 if it is not there."""
-        at = bisect_left(self.digests, image)
+        at = self.place(image)
         return at if at < len(self.digests) and self.digests[at] == image else -1
+
+    def place(self, image: bytes) -> int:
+        """Return where an image stands, or would."""
+        digests = self.digests
+        at = bisect_left(self._starts or self.starts, int.from_bytes(image[:8], "big"))
+        while at < len(digests) and digests[at] < image:
+            at += 1  # another that starts with the same 8 bytes
+        return at
 
     def state(self, at: int, parent: bytes | None) -> State:
         """Return the state of the image that stands at `at`, its parent given as a digest."""

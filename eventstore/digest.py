@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from binascii import a2b_hex
 from collections.abc import Sequence
+from functools import lru_cache
 
 from eventstore.errors import ImageNotFoundError
 
@@ -17,6 +18,7 @@ ALGORITHM = "sha256"
 PREFIX = ALGORITHM + ":"
 DIGEST_SIZE = 32
 SHORT_LENGTH = 12
+PARSED_MAX = 1 << 14
 _BETWEEN = "\n" + PREFIX
 _DIGITS_START = len(PREFIX)
 _ID_LENGTH = _DIGITS_START + 64
@@ -39,11 +41,13 @@ def to_texts(digests: Sequence[bytes]) -> list[str]:
     return (PREFIX + b"".join(digests).hex("\n", DIGEST_SIZE).replace("\n", _BETWEEN)).split("\n")
 
 
+@lru_cache(PARSED_MAX)
 def parse(text: str) -> bytes | None:
     """Return the 32 bytes of a well-formed id, or None.
 
     Well formed is what Docker takes for a SHA-256 digest: the prefix and 64 lower-case hex
-    digits, nothing around them.
+    digits, nothing around them. The last `PARSED_MAX` answers are kept: who asks for an image asks
+    for it again, and looking up costs a fourth of parsing.
     """
     if len(text) != _ID_LENGTH:
         return None

@@ -38,6 +38,7 @@ class States:
             table.get if table.firsts else _NO_STATES.get
         )
         self.changes: dict[bytes, State] = {} if changes is None else changes
+        self._is_flat = True
         self._added: DigestSet | None = None
         if length < 0:
             length = table.images + sum(
@@ -240,7 +241,7 @@ class States:
 
     def matches(self, low: bytes, high: bytes) -> list[bytes]:
         """Return the first `CANDIDATES_MAX` digests from `low` through `high`, sorted."""
-        if not self.changes and self._ask_table == self.table.get:
+        if not self.changes and self._is_flat:
             return self.table.matches(low, high, CANDIDATES_MAX)
         return first_of(self.between(low, high))
 
@@ -309,6 +310,7 @@ class _Branch(States):
     def __init__(self, start: States) -> None:
         super().__init__(start.table, {}, len(start))
         self._ask_table = start.get
+        self._is_flat = False
         self._start = start
 
     def _under_between(self, low: bytes, high: bytes) -> Iterator[bytes]:

@@ -156,13 +156,16 @@ class Table:
         found: list[bytes] = []
         number = max(bisect_right(self.firsts, low) - 1, 0)
         while number < len(self.firsts):
-            digests = (self._chunks[number] or self.chunk(number)).digests
-            for at in range(bisect_left(digests, low), len(digests)):
-                if digests[at] > high:
+            columns = self._chunks[number] or self.chunk(number)
+            digests = columns.digests
+            start = columns.place(low)
+            if start + 1 < len(digests) and digests[start + 1] > high:  # at most one more, as a rule
+                return [*found, digests[start]] if digests[start] <= high else found
+            for at in range(start, len(digests)):
+                image = digests[at]
+                if image > high or len(found) == limit:
                     return found
-                found.append(digests[at])
-                if len(found) == limit:
-                    return found
+                found.append(image)
             number += 1
         return found
 

@@ -326,12 +326,11 @@ class ImageView:
             ImageNotFoundError: it is not there.
             CorruptionError: the stored bytes are not those it was created with.
         """
-        image = digest.require(image_id)
-        if self._read_config is None or self._states.get(image) is None:
+        parent_id = self.get_parent(image_id)
+        if self._read_config is None:
             raise ImageNotFoundError(image_id)
-        parent = self.parent_of(image)
-        parent_id = None if parent is None else digest.to_text(parent)
-        return Image.from_checked(self._read_config(image), image_id, parent_id)
+        config = self._read_config(digest.require(image_id))
+        return Image.from_checked(config, image_id, parent_id)
 
     def get_parent(self, image_id: str) -> str | None:
         """Return the id of an image's parent, None if it has none.
