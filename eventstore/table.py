@@ -159,7 +159,8 @@ class Table:
             columns = self._chunks[number] or self.chunk(number)
             digests = columns.digests
             start = columns.place(low)
-            if start + 1 < len(digests) and digests[start + 1] > high:  # at most one more, as a rule
+            # As a rule there is one, and its neighbour is beyond.
+            if start + 1 < len(digests) and digests[start + 1] > high:
                 return [*found, digests[start]] if digests[start] <= high else found
             for at in range(start, len(digests)):
                 image = digests[at]
