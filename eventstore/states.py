@@ -37,6 +37,7 @@ class States:
         self._ask_table: Callable[[bytes], State | None] = (
             table.get if table.firsts else _NO_STATES.get
         )
+        self._ask_created: Callable[[bytes], int] = table.created
         self.changes: dict[bytes, State] = {} if changes is None else changes
         self._is_flat = True
         self._added: DigestSet | None = None
@@ -60,13 +61,25 @@ class States:
 
     def parent_of(self, image: bytes) -> bytes | None:
         """Return the parent of an image if it has one that is still there."""
-        state = self.get(image)
-        if state is None or state.parent is None:
+        state = self.changes.get(image)
+        if state is not None:
+            return self._parent_in(state)
+        state = self._ask_table(image)
+        if state is None or state.parent is None or state.parent not in self.changes:
+            return None if state is None else state.parent  # a table names none that is gone
+        return self._parent_in(state)
+
+    def _parent_in(self, state: State) -> bytes | None:
+        """Return the parent that an image of some state has, if it is still there."""
+        parent = state.parent
+        if parent is None or not 0 < self.created(parent) <= state.parent_at:
             return None
-        parent = self.get(state.parent)
-        if parent is None or parent.created > state.parent_at:
-            return None
-        return state.parent
+        return parent
+
+    def created(self, image: bytes) -> int:
+        """Return the position of the record that created an image, 0 if it is not there."""
+        state = self.changes.get(image)
+        return self._ask_created(image) if state is None else state.created
 
     def add(self, image: bytes, state: State) -> None:
         """Take in an image that is not there."""
@@ -130,6 +143,7 @@ class States:
         # In this order: a thread that decides, on a branch, finds an image in one of the two.
         self.table = table
         self._ask_table = table.get
+        self._ask_created = table.created
         self.changes = changes
         self._added = None
 
@@ -173,8 +187,7 @@ class States:
         """Return a state, without its parent where that is gone."""
         if not state.parent_at and state.parent is None:
             return state
-        parent = None if state.parent is None else self.get(state.parent)
-        if parent is not None and parent.created <= state.parent_at:
+        if self._parent_in(state) is not None:
             return state
         return State(state.created, state.last, None, 0, state.last_updated, state.built)
 
@@ -205,9 +218,8 @@ class States:
                 parents.update(columns.parent)
         for image in changes:
             parent = flat.parent_of(image)
-            state = None if parent is None else flat.get(parent)
-            if state is not None:
-                parents.add(state.created)
+            if parent is not None:
+                parents.add(flat.created(parent))
         heads: list[bytes] = []
         for columns, changed in flat._parts():
             found = [
@@ -298,8 +310,7 @@ class States:
                 rows.pop(image, None)
                 continue
             parent = self.parent_of(image)
-            held = None if parent is None else self.get(parent)
-            rows[image] = row_of(state, 0 if held is None else held.created)
+            rows[image] = row_of(state, 0 if parent is None else self.created(parent))
         replaced += sorted(before.items())
         return rows
 
@@ -310,8 +321,19 @@ class _Branch(States):
     def __init__(self, start: States) -> None:
         super().__init__(start.table, {}, len(start))
         self._ask_table = start.get
+        self._ask_created = start.created
         self._is_flat = False
         self._start = start
+
+    def parent_of(self, image: bytes) -> bytes | None:
+        """Return the parent of an image if it has one that is still there."""
+        if image in self.changes:
+            return super().parent_of(image)
+        parent = self._start.parent_of(image)
+        if parent is None or parent not in self.changes:
+            return parent
+        state = self._start.get(image)
+        return None if state is None else self._parent_in(state)
 
     def _under_between(self, low: bytes, high: bytes) -> Iterator[bytes]:
         return self._start.between(low, high)

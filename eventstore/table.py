@@ -74,6 +74,9 @@ class Table:
 
     def created(self, image: bytes) -> int:
         """Return the position of the record that created an image, 0 if it is not there."""
+        state = self._known.get(image)
+        if state is not None:
+            return state.created
         number = bisect_right(self.firsts, image) - 1
         if number < 0:
             return 0

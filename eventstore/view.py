@@ -338,14 +338,13 @@ class ImageView:
         Raises:
             ImageNotFoundError: the image is not there.
         """
-        state = self._require(image_id)
-        parent = state.parent
-        if parent is None:
-            return None
-        held = self._states.get(parent)
-        if held is None or held.created > state.parent_at:
-            return None
-        return digest.to_text(parent)
+        image = digest.require(image_id)
+        parent = self._states.parent_of(image)
+        if parent is not None:
+            return digest.to_text(parent)
+        if self._states.get(image) is None:
+            raise ImageNotFoundError(image_id)
+        return None
 
     def get_last_updated(self, image_id: str) -> datetime | None:
         """Return when an image was last updated, None if that was never set.
