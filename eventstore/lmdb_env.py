@@ -209,6 +209,7 @@ class Environment(Gate):
 
     def _begin(self, visit: Visit, *, write: bool = False) -> Any:
         """Begin a transaction; take the map's new size over if another process has grown it."""
+        txn: Any = None
         while True:
             try:
                 txn = self._enter(visit).begin(write=write)
@@ -229,6 +230,7 @@ class Environment(Gate):
                     raise
             except BaseException:
                 self._leave(visit)
+                txn = None  # as in `_begin_session`
                 raise
 
     def _connect_again(self) -> None:
@@ -249,6 +251,7 @@ class Environment(Gate):
             self._unsettled = False
         except BaseException:
             txn.abort()
+            del txn  # as in `_begin_session`
             raise
 
     def commit_failed(self) -> None:
@@ -359,6 +362,7 @@ class Environment(Gate):
         except BaseException:
             if txn is not None:
                 txn.abort()
+                txn = None  # a traceback keeps this frame, and a child of fork must not have it
             self._leave(visit)
             raise
 

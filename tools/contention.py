@@ -285,12 +285,14 @@ class Attack:
 
     def refused(self, store: ImageStore) -> None:
         """Hold every call to one error of ours while no slot is free, and to leave nothing."""
+        # Looking for commits needs none, and what writes reads where it writes.
         calls: list[Callable[[], object]] = [
-            lambda: store.position,
-            lambda: store.create(b'{"comment":"refused","rootfs":{}}', reason="refused"),
-            lambda: store.get(IMAGES[0]),  # a delete needs none: it reads where it writes
+            lambda: store.search_history("0"),
+            lambda: store._read_config(bytes(32)),
             lambda: list(store.records()),
             lambda: store.as_of(position=1),
+            lambda: store.diff(1),
+            lambda: list(store.verify()),
             store.take_snapshot,
         ]
         with ExitStack() as stack:
