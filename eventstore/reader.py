@@ -304,7 +304,10 @@ class StoreReader:
     ) -> ImageView:
         """Return the frozen view at a position or a time, inclusive.
 
-        Reads the newest snapshot before it and at most ``2 * snapshots.interval(images)`` records.
+        Reads the snapshots back to the newest one before it, and at most
+        ``2 * snapshots.interval(images)`` records; of a position near the last one that was looked
+        at, or near the present, only the records between. The view can be read after the store is
+        closed, but for configs.
         Nothing is hidden in it: which layers are there now says nothing of then.
 
         Args:

@@ -24,7 +24,8 @@ The policy: one is taken when the records after the newest reach
 ``interval(images) = max(INTERVAL_MIN, images // INTERVAL_SHARE)``, so writing them costs a bounded
 number of rows an event. One is dropped when its two neighbours alone are within that interval of
 each other. A batch longer than an interval gets snapshots in its middle. Hence as-of at any
-position reads one snapshot and at most ``2 * interval(images)`` records.
+position reads the differences between the newest snapshot and the nearest one before it, of the
+newest what is asked for, and at most ``2 * interval(images)`` records.
 """
 
 from __future__ import annotations
