@@ -141,20 +141,18 @@ def decode_events(stored: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[int, 
     """
     decode_payload = _decoder.decode
     for key, raw in stored:
-        position = int.from_bytes(key, "big")
         payload = raw[:-CHECKSUM_SIZE]
         try:
             envelope = decode_payload(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            envelope = decode_envelope(position, raw)
+            envelope = decode_envelope(int.from_bytes(key, "big"), raw)
         event = envelope.event
         checksum = crc32(payload, crc32(key)).to_bytes(CHECKSUM_SIZE, "big")
         if not raw.endswith(checksum) or not _well_shaped(event):
-            decode_envelope(position, raw)  # says what is wrong
+            decode_envelope(int.from_bytes(key, "big"), raw)  # says what is wrong
         if isinstance(event, LastUpdatedSetFirst):
-            yield position, envelope.time_ns, upcast(event, envelope.time_ns)
-        else:
-            yield position, envelope.time_ns, event
+            event = LastUpdatedSet(event.digest, envelope.time_ns)
+        yield int.from_bytes(key, "big"), envelope.time_ns, event
 
 
 def decode_envelope(position: int, raw: bytes) -> Envelope:

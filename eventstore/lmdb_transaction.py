@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,11 @@ class Transaction:
         with self._txn.cursor(self._handles[database]) as cursor:
             if cursor.set_range(start):
                 yield from cursor.iternext(values=False)
+
+    def page(self, database: str, start: bytes, length: int) -> list[tuple[bytes, bytes]]:
+        """Return so many keys and values, or fewer, from the first key at or after `start`."""
+        with self._txn.cursor(self._handles[database]) as cursor:
+            return list(islice(cursor.iternext(), length)) if cursor.set_range(start) else []
 
     def scan(
         self, database: str, start: bytes = b"", *, reverse: bool = False

@@ -15,7 +15,8 @@ whatever the length of the log. Reads are done a page at a time, each in a trans
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from zlib import crc32
 
 from eventstore import codec
@@ -141,8 +142,10 @@ def read_one(txn: Transaction, position: int) -> Record:
     return codec.decode(position, raw)
 
 
-def scan_raw(txn: Transaction, after: int, through: int) -> Iterator[tuple[bytes, bytes]]:
-    """Iterate over the keys of the positions in (after, through], and the bytes of their records.
+def _followed(
+    entries: Iterable[tuple[bytes, bytes]], after: int, through: int
+) -> Iterator[tuple[int, bytes]]:
+    """Iterate over the positions in (after, through] and the bytes of their records.
 
     Raises:
         CorruptionError: one is missing.
@@ -150,10 +153,10 @@ def scan_raw(txn: Transaction, after: int, through: int) -> Iterator[tuple[bytes
     expected = after + 1
     if expected > through:
         return
-    for entry in txn.scan(_LOG, codec.position_key(expected)):
-        if entry[0] != expected.to_bytes(codec.KEY_SIZE, "big"):
+    for key, raw in entries:
+        if key != codec.position_key(expected):
             break
-        yield entry
+        yield expected, raw
         if expected == through:
             return
         expected += 1
@@ -166,24 +169,43 @@ def scan(txn: Transaction, after: int, through: int) -> Iterator[Record]:
     Raises:
         CorruptionError: one is missing or damaged.
     """
-    for position, (_, raw) in enumerate(scan_raw(txn, after, through), after + 1):
+    entries = txn.scan(_LOG, codec.position_key(after + 1))
+    for position, raw in _followed(entries, after, through):
         yield codec.decode(position, raw)
 
 
 def pages(
     environment: Environment, after: int, through: int
 ) -> Iterator[list[tuple[bytes, bytes]]]:
-    """Iterate over what `scan_raw` gives, a list for each transaction.
+    """Iterate over the keys of the positions in (after, through], and the bytes of their records.
+
+    Each list is of a transaction of its own.
 
     Raises:
         CorruptionError: one is missing.
     """
     while after < through:
-        end = min(through, after + PAGE_LENGTH)
+        length = min(through - after, PAGE_LENGTH)
         with environment.read() as txn:
-            page = list(scan_raw(txn, after, end))
+            page = txn.page(_LOG, codec.position_key(after + 1), length)
+        after += length
+        if not _is_whole(page, after, length):
+            for _ in _followed(page, after - length, after):
+                pass  # it says which is missing
         yield page
-        after = end
+
+
+def _is_whole(page: list[tuple[bytes, bytes]], last: int, length: int) -> bool:
+    """Tell whether a page is of consecutive positions up to a last one.
+
+    Keys are different and sorted. So many that have the size of a position, from one that is not
+    less than the first to the last, are all that there can be.
+    """
+    return (
+        len(page) == length
+        and page[-1][0] == codec.position_key(last)
+        and set(map(len, map(itemgetter(0), page))) == {codec.KEY_SIZE}
+    )
 
 
 def read(

@@ -118,10 +118,8 @@ def fold_log(view: ImageView, environment: Environment, position: int) -> ImageV
     Raises:
         CorruptionError: one is missing or damaged, or says what cannot have happened.
     """
-    apply = view.apply_event
     for page in log.pages(environment, view.position, position):
-        for at, time_ns, event in codec.decode_events(page):
-            apply(at, time_ns, event)
+        view.apply_events(codec.decode_events(page))
     return view
 
 

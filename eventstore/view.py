@@ -188,31 +188,47 @@ class ImageView:
         Raises:
             CorruptionError: it is not the next, or says what cannot have happened.
         """
-        image = event.digest
-        state = self._states.get(image)
-        if position != self._position + 1 or time_ns < self._time_ns:
-            raise CorruptionError(f"record {position} does not follow", position=position)
-        kind = type(event)
-        if kind is Created:
-            if state is not None:
-                raise _impossible(position, "creates an image that is there")
-            self._states.add(image, State(position, position, None, 0, None, False))
-        elif state is None:
-            raise _impossible(position, "is about an image that is not there")
-        elif isinstance(event, ParentSet):
-            self._set_parent(image, state, position, event.parent)
-        elif isinstance(event, LastUpdatedSet):
-            created, parent, at = state.created, state.parent, state.parent_at
-            now = State(created, position, parent, at, event.instant_ns, state.built)
-            self._states.replace(image, now)
-        elif kind is MarkedBuilt:
-            created, parent, at = state.created, state.parent, state.parent_at
-            now = State(created, position, parent, at, state.last_updated, True)
-            self._states.replace(image, now)
-        else:
-            self._remove(image)
-        self._position = position
-        self._time_ns = time_ns
+        self.apply_events(((position, time_ns, event),))
+
+    def apply_events(self, events: Iterable[tuple[int, int, Event]]) -> None:
+        """Move the view over the next records, given as positions, times and events.
+
+        Raises:
+            CorruptionError: one is not the next, or says what cannot have happened; the view is
+                where those before it lead.
+        """
+        states = self._states
+        known, replace = states.get, states.replace
+        last, last_ns = self._position, self._time_ns
+        try:
+            for position, time_ns, event in events:
+                image = event.digest
+                state = known(image)
+                if position != last + 1 or time_ns < last_ns:
+                    raise CorruptionError(f"record {position} does not follow", position=position)
+                kind = type(event)
+                if kind is Created:
+                    if state is not None:
+                        raise _impossible(position, "creates an image that is there")
+                    states.add(image, State(position, position, None, 0, None, False))
+                elif state is None:
+                    raise _impossible(position, "is about an image that is not there")
+                elif isinstance(event, LastUpdatedSet):
+                    created, parent, at = state.created, state.parent, state.parent_at
+                    replace(
+                        image,
+                        State(created, position, parent, at, event.instant_ns, state.built),
+                    )
+                elif isinstance(event, ParentSet):
+                    self._set_parent(image, state, position, event.parent)
+                elif kind is MarkedBuilt:
+                    created, parent, at = state.created, state.parent, state.parent_at
+                    replace(image, State(created, position, parent, at, state.last_updated, True))
+                else:
+                    self._remove(image)
+                last, last_ns = position, time_ns
+        finally:
+            self._position, self._time_ns = last, last_ns
 
     def take_back(self, states: Mapping[bytes, State | None], position: int, time_ns: int) -> None:
         """Move the view back to a position.
