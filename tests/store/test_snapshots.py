@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore import ImageStore, SnapshotInfo, snapshots
+from eventstore import ImageStore, SnapshotInfo, replay, snapshots
 from making import config, id_of
 
 A = id_of(config("a"))
@@ -210,3 +211,32 @@ def test_a_snapshot_that_cannot_be_written_does_not_fail_the_append(
     with ImageStore.open(store_path) as store:
         assert (len(store), store.position) == (len(images) + 1, position + 1)
         assert {problem.kind for problem in store.verify()} <= {"snapshot"}
+
+
+def test_of_two_threads_that_take_snapshots_the_slower_one_undoes_nothing(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The live view stays over the newer snapshot, though the older one is stored last."""
+    begun, go_on = threading.Event(), threading.Event()
+    load = replay.table_of
+
+    def slow(*arguments: object) -> object:
+        table = load(*arguments)  # type: ignore[arg-type]
+        if threading.current_thread().name == "slow":
+            begun.set()
+            assert go_on.wait(10)
+        return table
+
+    monkeypatch.setattr(replay, "table_of", slow)
+    with ImageStore.open(store_path) as store:
+        first = [store.create(config(str(number))) for number in range(5)]
+        thread = threading.Thread(target=store.take_snapshot, name="slow")
+        thread.start()
+        assert begun.wait(10)
+        store.delete(first[0])
+        later = [store.create(config(str(number))) for number in range(5, 9)]
+        store.take_snapshot()
+        go_on.set()
+        thread.join()
+        assert list(store) == sorted([*first[1:], *later])
+        assert store.view().digest == replay.from_nothing(store._environment, 10).digest
