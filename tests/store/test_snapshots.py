@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from itertools import pairwise
 from pathlib import Path
@@ -240,3 +241,56 @@ def test_of_two_threads_that_take_snapshots_the_slower_one_undoes_nothing(
         thread.join()
         assert list(store) == sorted([*first[1:], *later])
         assert store.view().digest == replay.from_nothing(store._environment, 10).digest
+
+
+def test_threads_that_store_and_prune_at_once_leave_only_what_can_be_read(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What one is about to store, or has just stored, no other takes for what was left behind.
+
+    Between two commits of one, others do theirs, as those of other processes would.
+    """
+    for name, value in (("INTERVAL_MIN", 12), ("CHUNK_LENGTH", 4), ("CHUNKS_A_WRITE", 1)):
+        monkeypatch.setattr(snapshots, name, value)
+    monkeypatch.setattr(snapshots, "DELETIONS_MAX", 3)
+    with ImageStore.open(store_path) as store:
+
+        def live(name: str) -> None:
+            choose = random.Random(name)
+            for number in range(40):
+                store.create(config(f"{name} {number}"))
+                if choose.random() < 0.5:
+                    store.take_snapshot()
+                for found in store.snapshots()[choose.randrange(1, 20) :][:1]:
+                    snapshots.drop(store._environment, found.position)
+                store.as_of(position=choose.randrange(store.position)).rows()
+
+        threads = [threading.Thread(target=live, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(store) == store.position == 160
+        assert list(store.verify()) == []
+    assert caplog.text == ""
+
+
+def test_no_snapshot_goes_that_others_lie_over_and_none_lies_over_one_that_is_gone(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is asked in the very commit that changes it, whatever was read before."""
+    monkeypatch.setattr(snapshots, "INTERVAL_MIN", 1)
+    environment = store._environment
+    for number in range(3):
+        store.create(config(str(number)))
+        store.take_snapshot()
+    assert not snapshots.drop(environment, 3, spare=True)
+    newest = next(snapshots.newest(environment, 3))
+    with environment.read() as txn:
+        pieces = snapshots._keys_of(txn, 3)
+    assert not snapshots._make_difference(environment, 3, newest.digest, [], over=9)
+    snapshots._clear(environment, 3)
+    with environment.read() as txn:
+        assert snapshots._keys_of(txn, 3) == pieces
+    assert snapshots.drop(environment, 2, spare=True)
+    assert [found.position for found in store.snapshots()] == [1, 3]
