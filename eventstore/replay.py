@@ -16,7 +16,8 @@ from eventstore.columns import Columns, State
 from eventstore.errors import CorruptionError
 from eventstore.events import Created
 from eventstore.lmdb_env import Environment
-from eventstore.snapshots import Header, Layout
+from eventstore.snapshot_headers import Header
+from eventstore.snapshots import Layout
 from eventstore.states import States
 from eventstore.table import Table
 from eventstore.view import ImageView, ReadConfig

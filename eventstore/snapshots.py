@@ -48,6 +48,7 @@ from eventstore.errors import CorruptionError
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
 from eventstore.notices import Notices
+from eventstore.snapshot_headers import PIECES_MAX, Header, parse_header, wrong
 from eventstore.view import ImageView
 
 INTERVAL_MIN = 4096
@@ -55,33 +56,11 @@ INTERVAL_SHARE = 4
 CHUNK_LENGTH = 1024
 CHUNKS_A_WRITE = 4
 PIECE_SIZE = 4_080  # what LMDB lays into one page of 4 kB, and less than that elsewhere
-PIECES_MAX = 64
 DELETIONS_MAX = 1_024
 _DATABASE = "snapshots"
 _CHUNK_KEY_SIZE = 4
-_NUMBER_MAX = (1 << 32) - 1
 
 logger = Notices(__name__)
-
-
-class Header(Struct, frozen=True, array_like=True):
-    """What a snapshot says of itself; the last three are missing in those of the first version."""
-
-    position: int
-    time_ns: int
-    images: int
-    chunks: list[bytes]
-    digest: bytes
-    firsts: list[bytes] | None = None
-    start: int = 1
-    over: int = 0
-
-    def seal(self) -> bytes:
-        """Return the digest that the header must have."""
-        fields: tuple[object, ...] = (self.position, self.time_ns, self.images, self.chunks)
-        if self.firsts is not None:
-            fields = (*fields, self.firsts, self.start, self.over)
-        return hashlib.sha256(_encoder.encode(fields)).digest()
 
 
 class SnapshotInfo(Struct, frozen=True):
@@ -92,8 +71,6 @@ class SnapshotInfo(Struct, frozen=True):
     images: int
 
 
-_encoder = msgspec.msgpack.Encoder()
-_header_decoder = msgspec.msgpack.Decoder(Header)
 _rows_decoder = msgspec.msgpack.Decoder(dict[bytes, State])
 
 
@@ -182,7 +159,9 @@ def _numbers(header: Header) -> range:
 
 
 def _put_header(txn: Transaction, *, header: Header, pieces: int, instead: bytes | None) -> bool:
-    """Let a snapshot count, unless another process has pruned some of its chunks meanwhile.
+    """Let a snapshot count, unless another process has pruned something of it meanwhile.
+
+    That may be some of its chunks, or the one that it would have to be read by way of.
 
     Args:
         txn: where to write.
@@ -198,7 +177,9 @@ def _put_header(txn: Transaction, *, header: Header, pieces: int, instead: bytes
         raw = raw_header(txn, header.position)
         if raw is None or parse_header(header.position, raw).digest != instead:
             return False
-    txn.put(_DATABASE, _key(header.position, 0), _encoder.encode(header), replace=True)
+    if header.over and raw_header(txn, header.over) is None:
+        return False
+    txn.put(_DATABASE, _key(header.position, 0), header.encode(), replace=True)
     return True
 
 
@@ -260,36 +241,9 @@ def headers(txn: Transaction) -> Iterator[tuple[int, bytes]]:
         start = _key(position - 1, 0xFFFFFFFF)
 
 
-def _wrong(position: int, what: str) -> CorruptionError:
-    return CorruptionError(f"snapshot {position} {what}", position=position)
-
-
 def raw_header(txn: Transaction, position: int) -> bytes | None:
     """Return the header's bytes of the snapshot at a position, None if there is none."""
     return txn.get(_DATABASE, _key(position, 0))
-
-
-def parse_header(position: int, raw: bytes) -> Header:
-    """Return a checked header.
-
-    Raises:
-        CorruptionError: it is not what was written under this position.
-    """
-    try:
-        header = _header_decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _wrong(position, "has a malformed header") from error
-    if header.digest != header.seal() or header.position != position:
-        raise _wrong(position, "has a header that does not check")
-    if header.firsts is not None and (
-        len(header.firsts) != len(header.chunks)
-        or any(len(first) != DIGEST_SIZE for first in header.firsts)
-        or not 0 < header.start <= _NUMBER_MAX - len(header.chunks) * PIECES_MAX
-        or sorted(set(header.firsts)) != header.firsts
-        or (header.over and header.over <= position)
-    ):
-        raise _wrong(position, "has a header of no snapshot")
-    return header
 
 
 def _chunk(txn: Transaction, header: Header, number: int) -> bytes:
@@ -303,7 +257,7 @@ def _chunk(txn: Transaction, header: Header, number: int) -> bytes:
     else:
         payload = b"".join(_pieces_of(txn, header, number))
     if hashlib.sha256(payload).digest() != header.chunks[number]:
-        raise _wrong(header.position, f"has a chunk, {number + 1}, that does not check")
+        raise wrong(header.position, f"has a chunk, {number + 1}, that does not check")
     return payload
 
 
@@ -324,7 +278,7 @@ def read_columns(txn: Transaction, header: Header, number: int) -> Columns:
     """
     found = columns.decode(_chunk(txn, header, number))
     if header.firsts is None or found.digests[:1] != [header.firsts[number]]:
-        raise _wrong(header.position, f"has a chunk, {number + 1}, that starts otherwise")
+        raise wrong(header.position, f"has a chunk, {number + 1}, that starts otherwise")
     return found
 
 
@@ -340,7 +294,7 @@ def resolve(txn: Transaction, header: Header) -> tuple[Header, list[tuple[bytes,
         over.append(dict(_rows(txn, header)))
         raw = raw_header(txn, header.over)
         if raw is None:
-            raise _wrong(header.over, f"is gone, and that at {position} lies over it")
+            raise wrong(header.over, f"is gone, and that at {position} lies over it")
         header = parse_header(header.over, raw)
     rows: dict[bytes, Row] = {}
     for part in reversed(over):  # those of the nearest one hold
@@ -360,7 +314,7 @@ class Layout:
         self.header = header
         self.whole, self._rows = resolve(txn, header)
         if self.whole.firsts is None:
-            raise _wrong(header.position, "lies over one of another shape")
+            raise wrong(header.position, "lies over one of another shape")
         self.firsts = list(self.whole.firsts)
         if header.over:
             # Images that are gone may come before all that are there.
@@ -391,7 +345,7 @@ def load(txn: Transaction, header: Header) -> dict[bytes, State]:
     """
     states = _states_of(txn, header) if header.firsts is None else _states_in(txn, header)
     if len(states) != header.images:
-        raise _wrong(header.position, "has a wrong number of images")
+        raise wrong(header.position, "has a wrong number of images")
     return states
 
 
@@ -402,11 +356,11 @@ def _states_of(txn: Transaction, header: Header) -> dict[bytes, State]:
         try:
             states.update(_rows_decoder.decode(_chunk(txn, header, number)))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise _wrong(header.position, "has a malformed chunk") from error
+            raise wrong(header.position, "has a malformed chunk") from error
     digests = {len(image) for image in states}
     digests.update(len(state.parent) for state in states.values() if state.parent is not None)
     if not digests <= {DIGEST_SIZE}:
-        raise _wrong(header.position, "names what is no digest")
+        raise wrong(header.position, "names what is no digest")
     return states
 
 
@@ -419,10 +373,10 @@ def _states_in(txn: Transaction, header: Header) -> dict[bytes, State]:
         for at, image in enumerate(part.digests):
             parent = part.parent[at]
             if parent and parent not in created:
-                raise _wrong(header.position, "names a parent that is not there")
+                raise wrong(header.position, "names a parent that is not there")
             states[image] = part.state(at, created[parent] if parent else None)
     if sorted(states) != list(states):
-        raise _wrong(header.position, "is not sorted")
+        raise wrong(header.position, "is not sorted")
     return states
 
 
@@ -442,7 +396,7 @@ def newest(environment: Environment, through: int) -> Iterator[Header]:
 
 def is_there(txn: Transaction, header: Header) -> bool:
     """Tell whether a snapshot is still there, and none in its place."""
-    return raw_header(txn, header.position) == _encoder.encode(header)
+    return raw_header(txn, header.position) == header.encode()
 
 
 def warn(environment: Environment, error: CorruptionError) -> None:
@@ -480,23 +434,42 @@ def superfluous(snapshots: list[SnapshotInfo]) -> list[int]:
     return dropped
 
 
-def drop(environment: Environment, position: int) -> None:
+def drop(environment: Environment, position: int, *, spare: bool = False) -> bool:
     """Delete a snapshot, and those that can only be read by way of it.
 
-    If it is a difference, those below it are first made differences over the one above.
+    If it is a difference, those below it are first made differences over the one above. What others
+    do meanwhile is looked at again: none is left that cannot be read.
+
+    Args:
+        environment: where it lies.
+        position: of the snapshot.
+        spare: leave it where others would have to go too.
+
+    Returns:
+        Whether it is gone.
     """
-    while True:
+    while not environment.write(partial(_drop_header, position=position)):
         with environment.read() as txn:
             there = _sound(txn)
-            below = _lying_over(there, position)
-            lower = [(header, _over_the_next(txn, header, there.get(position))) for header in below]
-        if not below:
-            break
+            lower = [(it, _over_the_next(txn, it, there)) for it in _lying_over(there, position)]
         for header, rows in lower:
-            at = (header.position, header.digest)
-            if rows is None or not _make_difference(environment, *at, rows, there[position].over):
+            if rows is not None:
+                over = there[position].over
+                _make_difference(environment, header.position, header.digest, rows, over)
+            elif spare:
+                return False
+            else:
                 drop(environment, header.position)
-    _delete(environment, position)
+    _clear(environment, position)
+    return True
+
+
+def _drop_header(txn: Transaction, *, position: int) -> bool:
+    """Let a snapshot count no more, unless one lies over it; tell whether it does not."""
+    if _lying_over(_sound(txn), position):
+        return False
+    txn.delete(_DATABASE, _key(position, 0))
+    return True
 
 
 def _lying_over(there: dict[int, Header], position: int) -> list[Header]:
@@ -505,10 +478,11 @@ def _lying_over(there: dict[int, Header], position: int) -> list[Header]:
 
 
 def _over_the_next(
-    txn: Transaction, header: Header, this: Header | None
+    txn: Transaction, header: Header, there: dict[int, Header]
 ) -> list[tuple[bytes, Row]] | None:
-    """Return the rows of a difference over `this` as one over what `this` lies over, if it does."""
-    if this is None or not this.over:
+    """Return the rows of a difference as one over the next but one, if it can be read like that."""
+    this = there.get(header.over)
+    if this is None or this.over not in there:
         return None
     try:
         rows = {image: row for image, row in _rows(txn, this) if row[1] <= header.position}
@@ -523,24 +497,24 @@ def _rows(txn: Transaction, header: Header) -> Iterator[tuple[bytes, Row]]:
         yield from read_columns(txn, header, number).rows()
 
 
-def _delete(environment: Environment, position: int, kept: range | None = None) -> None:
-    """Delete what lies under a position, but for header and pieces if they are named.
+def _clear(environment: Environment, position: int) -> None:
+    """Delete what lies under a position and is not of the snapshot there, if there is one.
 
-    Others wait for a bounded part of that at a time.
+    Which one is there is asked each time: another process may have stored one since. Others wait
+    for a bounded part of that at a time.
     """
 
     def work(txn: Transaction) -> bool:
-        keys = _keys_of(txn, position)
-        doomed = [
-            key for key in keys if kept is None or (_number(key) and _number(key) not in kept)
-        ]
-        doomed = doomed[:DELETIONS_MAX]
-        for key in doomed:
+        raw = raw_header(txn, position)
+        kept = range(1) if raw is None else _numbers(parse_header(position, raw))
+        stray = [key for key in _keys_of(txn, position) if 0 != _number(key) not in kept]
+        for key in stray[:DELETIONS_MAX]:
             txn.delete(_DATABASE, key)
-        return len(doomed) == DELETIONS_MAX
+        return len(stray) > DELETIONS_MAX
 
-    while environment.write(work):
-        pass
+    with suppress(CorruptionError):  # where a header is damaged, all is left as it is
+        while environment.write(work):
+            pass
 
 
 def _sound(txn: Transaction) -> dict[int, Header]:
@@ -557,32 +531,25 @@ def prune(environment: Environment) -> list[int]:
 
     What others left behind that were cut short goes as well.
     """
-    dropped: list[int] = []
-    for position in superfluous(listed(environment)):
-        with environment.read() as txn:
-            there = _sound(txn)
-        this = there.get(position)
-        if this is None or (not this.over and _lying_over(there, position)):
-            continue  # those that are read by way of it would go too
-        drop(environment, position)
-        dropped.append(position)
-    for position, kept in _strays(environment).items():
-        _delete(environment, position, kept)
+    doomed = superfluous(listed(environment))
+    dropped = [position for position in doomed if drop(environment, position, spare=True)]
+    for position in _strays(environment):
+        _clear(environment, position)
     return dropped
 
 
-def _strays(environment: Environment) -> dict[int, range | None]:
-    """Return the positions under which more lies than a snapshot, and the numbers that are its."""
+def _strays(environment: Environment) -> set[int]:
+    """Return the positions under which more lies than a snapshot, or none at all."""
     with environment.read() as txn:
         there = _sound(txn)
         newest_position = max(there, default=0)
-        found: dict[int, range | None] = {}
+        found: set[int] = set()
         for key in txn.keys(_DATABASE, b""):
             position = int.from_bytes(key[: codec.KEY_SIZE], "big")
             header = there.get(position)
             if header is not None:
                 if _number(key) and _number(key) not in _numbers(header):
-                    found[position] = _numbers(header)
+                    found.add(position)
             elif position < newest_position and raw_header(txn, position) is None:
-                found[position] = None
+                found.add(position)
     return found

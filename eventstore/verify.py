@@ -15,7 +15,17 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from eventstore import codec, configs, digest, log, meta, snapshots, store_files, structure
+from eventstore import (
+    codec,
+    configs,
+    digest,
+    log,
+    meta,
+    snapshot_headers,
+    snapshots,
+    store_files,
+    structure,
+)
 from eventstore.errors import CorruptionError, StoreIOError
 from eventstore.events import Created, Deleted, Record
 from eventstore.image import CONFIG_SIZE_MAX
@@ -251,7 +261,7 @@ class _Replay:
                 raw = snapshots.raw_header(txn, position)
                 if raw is None:
                     return  # it has been pruned since the list was made
-                header = snapshots.parse_header(position, raw)
+                header = snapshot_headers.parse_header(position, raw)
                 states = snapshots.load(txn, header)
         except CorruptionError as error:
             yield from self._of_snapshot(error, position)
@@ -268,7 +278,7 @@ class _Replay:
             try:
                 with self.read() as txn:
                     raw = snapshots.raw_header(txn, position) or listed
-                    snapshots.load(txn, snapshots.parse_header(position, raw))
+                    snapshots.load(txn, snapshot_headers.parse_header(position, raw))
             except CorruptionError as error:
                 yield from self._of_snapshot(error, position)
 

@@ -125,7 +125,13 @@ class ImageView:
         return branch
 
     def lay_over(self, table: Table, frozen: ImageView) -> None:
-        """Hold as changes only what has changed since `frozen`, whose images `table` holds."""
+        """Hold as changes only what has changed since `frozen`, whose images `table` holds.
+
+        Where the view lies over a newer table already, as that of another thread which was faster,
+        what has changed between the two is not among its changes any more: it stays as it is.
+        """
+        if frozen._position < self._base_position:
+            return
         self._states.lay_over(table, frozen._states.changes)
         self._base_position = frozen._position
 

@@ -54,6 +54,7 @@ ORDER = [
     "log",
     "meta",
     "backup",
+    "snapshot_headers",
     "snapshots",
     "batch",
     "turns",

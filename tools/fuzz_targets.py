@@ -38,6 +38,7 @@ from eventstore import (
     decide,
     digest,
     meta,
+    snapshot_headers,
     snapshots,
 )
 from eventstore.cli import listing, moments, output, shapes
@@ -346,13 +347,13 @@ class SnapshotTarget(Target):
     ) -> bytes:
         """Return a header that checks, of one chunk."""
         digests = [hashlib.sha256(chunk).digest()]
-        header = snapshots.Header(position, 5, images, digests, b"")
+        header = snapshot_headers.Header(position, 5, images, digests, b"")
         if not first:
             starts = [chunk[1:33].ljust(32, b"\0")]
             header = msgspec.structs.replace(header, firsts=starts)
         return self.sealed(header, 5 if first else 8)
 
-    def sealed(self, header: snapshots.Header, length: int) -> bytes:
+    def sealed(self, header: snapshot_headers.Header, length: int) -> bytes:
         """Return a header's bytes, its digest made to fit."""
         header = msgspec.structs.replace(header, digest=header.seal())
         return msgspec.msgpack.encode(msgspec.structs.astuple(header)[:length])
@@ -361,7 +362,7 @@ class SnapshotTarget(Target):
         """Take it for a header, for a header with a digest that fits, and for a chunk."""
         self.parse(data, b"")
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
-            header = msgspec.msgpack.decode(data, type=snapshots.Header)
+            header = msgspec.msgpack.decode(data, type=snapshot_headers.Header)
             self.parse(self.sealed(header, 5 if header.firsts is None else 8), b"")
         images = max(len(data) // 57, 1)
         self.parse(self.header(data, images=images), data)
@@ -372,7 +373,7 @@ class SnapshotTarget(Target):
     def parse(self, raw: bytes, chunk: bytes) -> None:
         """Parse a header, load its chunk, and read the view that comes of it."""
         try:
-            header = snapshots.parse_header(self.position, raw)
+            header = snapshot_headers.parse_header(self.position, raw)
         except CorruptionError:
             return
         session = self.environment.begin_write()

@@ -55,6 +55,7 @@ from eventstore import (
     configs,
     lmdb_pages,
     log,
+    snapshot_headers,
     snapshots,
     structure,
     verify,
@@ -378,10 +379,10 @@ def _without_config_digest() -> None:
 def _without_snapshot_digest() -> None:
     """Take a snapshot's rows for what was written."""
 
-    def unchecked(txn: Any, header: snapshots.Header, number: int) -> bytes:
+    def unchecked(txn: Any, header: snapshot_headers.Header, number: int) -> bytes:
         return b"".join(snapshots._pieces_of(txn, header, number)) or b"\x04"
 
-    def anything(txn: Any, header: snapshots.Header, number: int) -> columns.Columns:
+    def anything(txn: Any, header: snapshot_headers.Header, number: int) -> columns.Columns:
         return columns.decode(snapshots._chunk(txn, header, number))
 
     snapshots._chunk = unchecked

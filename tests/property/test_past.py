@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from eventstore import ImageStore, ImageView, InvalidParentError, diff, past, replay, snapshots
+from eventstore import (
+    ImageStore,
+    ImageView,
+    InvalidParentError,
+    diff,
+    past,
+    replay,
+    snapshot_headers,
+    snapshots,
+)
 from making import config
 
 SEEDS = range(14)
@@ -117,7 +126,7 @@ def test_every_snapshot_holds_the_view_of_its_position(history: History) -> None
     views = history.derived()
     with history.store._environment.read() as txn:
         for position, raw in snapshots.headers(txn):
-            header = snapshots.parse_header(position, raw)
+            header = snapshot_headers.parse_header(position, raw)
             assert snapshots.load(txn, header) == dict(views[position].rows())
             assert (header.images, header.time_ns) == (
                 len(views[position]),
@@ -147,7 +156,7 @@ def test_a_snapshot_makes_the_one_before_a_difference(
         store.delete(next(iter(store)))
         newest = store.take_snapshot()
         with store._environment.read() as txn:
-            found = [snapshots.parse_header(*entry) for entry in snapshots.headers(txn)]
+            found = [snapshot_headers.parse_header(*entry) for entry in snapshots.headers(txn)]
         assert found[0].position == newest.position
         assert [header.over for header in found[:3]] == [0, *(h.position for h in found[:2])]
         assert len(found) >= 4

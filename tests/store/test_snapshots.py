@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore import ImageStore, SnapshotInfo, snapshots
+from eventstore import ImageStore, SnapshotInfo, replay, snapshots
 from making import config, id_of
 
 A = id_of(config("a"))
@@ -210,3 +212,85 @@ def test_a_snapshot_that_cannot_be_written_does_not_fail_the_append(
     with ImageStore.open(store_path) as store:
         assert (len(store), store.position) == (len(images) + 1, position + 1)
         assert {problem.kind for problem in store.verify()} <= {"snapshot"}
+
+
+def test_of_two_threads_that_take_snapshots_the_slower_one_undoes_nothing(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The live view stays over the newer snapshot, though the older one is stored last."""
+    begun, go_on = threading.Event(), threading.Event()
+    load = replay.table_of
+
+    def slow(*arguments: object) -> object:
+        table = load(*arguments)  # type: ignore[arg-type]
+        if threading.current_thread().name == "slow":
+            begun.set()
+            assert go_on.wait(10)
+        return table
+
+    monkeypatch.setattr(replay, "table_of", slow)
+    with ImageStore.open(store_path) as store:
+        first = [store.create(config(str(number))) for number in range(5)]
+        thread = threading.Thread(target=store.take_snapshot, name="slow")
+        thread.start()
+        assert begun.wait(10)
+        store.delete(first[0])
+        later = [store.create(config(str(number))) for number in range(5, 9)]
+        store.take_snapshot()
+        go_on.set()
+        thread.join()
+        assert list(store) == sorted([*first[1:], *later])
+        assert store.view().digest == replay.from_nothing(store._environment, 10).digest
+
+
+def test_threads_that_store_and_prune_at_once_leave_only_what_can_be_read(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What one is about to store, or has just stored, no other takes for what was left behind.
+
+    Between two commits of one, others do theirs, as those of other processes would.
+    """
+    for name, value in (("INTERVAL_MIN", 12), ("CHUNK_LENGTH", 4), ("CHUNKS_A_WRITE", 1)):
+        monkeypatch.setattr(snapshots, name, value)
+    monkeypatch.setattr(snapshots, "DELETIONS_MAX", 3)
+    with ImageStore.open(store_path) as store:
+
+        def live(name: str) -> None:
+            choose = random.Random(name)
+            for number in range(40):
+                store.create(config(f"{name} {number}"))
+                if choose.random() < 0.5:
+                    store.take_snapshot()
+                for found in store.snapshots()[choose.randrange(1, 20) :][:1]:
+                    snapshots.drop(store._environment, found.position)
+                store.as_of(position=choose.randrange(store.position)).rows()
+
+        threads = [threading.Thread(target=live, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(store) == store.position == 160
+        assert list(store.verify()) == []
+    assert caplog.text == ""
+
+
+def test_no_snapshot_goes_that_others_lie_over_and_none_lies_over_one_that_is_gone(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is asked in the very commit that changes it, whatever was read before."""
+    monkeypatch.setattr(snapshots, "INTERVAL_MIN", 1)
+    environment = store._environment
+    for number in range(3):
+        store.create(config(str(number)))
+        store.take_snapshot()
+    assert not snapshots.drop(environment, 3, spare=True)
+    newest = next(snapshots.newest(environment, 3))
+    with environment.read() as txn:
+        pieces = snapshots._keys_of(txn, 3)
+    assert not snapshots._make_difference(environment, 3, newest.digest, [], over=9)
+    snapshots._clear(environment, 3)
+    with environment.read() as txn:
+        assert snapshots._keys_of(txn, 3) == pieces
+    assert snapshots.drop(environment, 2, spare=True)
+    assert [found.position for found in store.snapshots()] == [1, 3]

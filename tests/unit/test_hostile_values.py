@@ -22,6 +22,7 @@ from eventstore import (
     decide,
     go_json,
     meta,
+    snapshot_headers,
     snapshots,
 )
 from eventstore.cli import moments
@@ -77,7 +78,7 @@ def test_a_snapshot_header_nested_deeper_than_the_stack_is_corruption() -> None:
     header = msgspec.msgpack.encode([1, 2, 3, [], b""])
     deep = b"\x96" + header[1:] + b"\x91" * 100_000 + b"\x90"
     with pytest.raises(CorruptionError):
-        snapshots.parse_header(1, deep)
+        snapshot_headers.parse_header(1, deep)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def environment(store_path: Path) -> Environment:
 def test_a_snapshot_of_what_is_no_digest_is_not_loaded(environment: Environment) -> None:
     """Though all of its own digests check, it could not be answered for."""
     chunk = msgspec.msgpack.encode({D[:5]: State(1, 1, None, 0, None, False)})
-    header = snapshots.Header(1, 1, 1, [hashlib.sha256(chunk).digest()], b"")
+    header = snapshot_headers.Header(1, 1, 1, [hashlib.sha256(chunk).digest()], b"")
     header = msgspec.structs.replace(header, digest=header.seal())
     raw = msgspec.msgpack.encode([1, 1, 1, header.chunks, header.digest])
 
@@ -99,7 +100,7 @@ def test_a_snapshot_of_what_is_no_digest_is_not_loaded(environment: Environment)
 
     environment.write(lay)
     with environment.read() as txn:
-        assert snapshots.parse_header(1, raw) == header
+        assert snapshot_headers.parse_header(1, raw) == header
         with pytest.raises(CorruptionError, match="no digest"):
             snapshots.load(txn, header)
 
