@@ -210,6 +210,7 @@ class Environment(Gate):
     def _begin(self, visit: Visit, *, write: bool = False) -> Any:
         """Begin a transaction; take the map's new size over if another process has grown it."""
         while True:
+            txn: Any = None
             try:
                 txn = self._enter(visit).begin(write=write)
                 if write and self._unsettled:
@@ -228,6 +229,9 @@ class Environment(Gate):
                 if not cleared:
                     raise
             except BaseException:
+                # An interrupt may come before `_settle` has begun to mind it, and keep the frames.
+                if txn is not None:
+                    txn.abort()
                 self._leave(visit)
                 raise
 

@@ -241,3 +241,39 @@ def test_an_interrupt_at_any_point_loses_nothing_and_leaves_nothing_locked(
 ) -> None:
     """Who handles it may write, close and open again, at once."""
     assert run(INTERRUPTED, store_path) == ["True 0 0"]
+
+
+INTERRUPTED_FIRST = """
+sys.unraisablehook = lambda _: None
+def interrupting(after):
+    left = [after]
+    def interrupt(frame, event, _called):
+        # Python looks for signals as a function begins, and after a call.
+        left[0] -= event in ("call", "c_return")
+        if left[0] <= 0 and not frame.f_code.co_filename.endswith("_weakrefset.py"):
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+    return interrupt
+whole, after, failed = False, 0, set()
+while not whole:
+    after += 1
+    store = ImageStore.open(path)
+    try:
+        sys.setprofile(interrupting(after))
+        try:
+            store.create(config(f"interrupted {after}"))
+        finally:
+            sys.setprofile(None)
+        whole = True
+    except KeyboardInterrupt:  # its traceback keeps the frames that were cut off
+        failed.add(outcome(lambda: store.create(config(f"then {after}")) and None))
+    store.close()
+say(after > 50, *failed)
+"""
+
+
+def test_the_first_write_may_be_interrupted_at_any_call_and_another_follow(
+    store_path: Path,
+) -> None:
+    """It settles what a process before it may have left, in a transaction that must end, too."""
+    assert run(INTERRUPTED_FIRST, store_path) == ["True None"]
