@@ -199,10 +199,15 @@ def test_a_snapshot_that_finds_no_room_keeps_no_thread_waiting(store_path: Path)
 
 INTERRUPTED = """
 import random
-def interrupt(*_): raise KeyboardInterrupt
+armed = False
+def interrupt(*_):
+    global armed
+    if armed:  # one may be seen late, when the next has been set already
+        armed = False
+        raise KeyboardInterrupt
 sys.unraisablehook = lambda _: None  # Python passes over one in a callback of a weak reference
 signal.signal(signal.SIGALRM, interrupt)
-threading.Timer(30, os._exit, (1,)).start()
+faulthandler.dump_traceback_later(30, exit=True)
 chance, end, acknowledged, interrupts = random.Random(1), time.monotonic() + 4, [], 0
 store = ImageStore.open(path)
 began = time.perf_counter()
@@ -212,12 +217,14 @@ number = 0
 while time.monotonic() < end:
     number += 1
     try:
+        armed = True
         signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, mean * 1.3))
         acknowledged.append(store.create(config(number)))
         if number % 5 == 0:
             store.close()
             store = ImageStore.open(path)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        armed = False
     except KeyboardInterrupt:
         interrupts += 1
         try:
