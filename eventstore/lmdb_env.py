@@ -211,6 +211,7 @@ class Environment(Gate):
         """Begin a transaction; take the map's new size over if another process has grown it."""
         txn: Any = None
         while True:
+            txn: Any = None
             try:
                 txn = self._enter(visit).begin(write=write)
                 if write and self._unsettled:
@@ -229,6 +230,9 @@ class Environment(Gate):
                 if not cleared:
                     raise
             except BaseException:
+                # An interrupt may come before `_settle` has begun to mind it, and keep the frames.
+                if txn is not None:
+                    txn.abort()
                 self._leave(visit)
                 txn = None  # as in `_begin_session`
                 raise

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import islice, takewhile
 from types import TracebackType
 from typing import Self, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from eventstore import (
     clock,
@@ -76,7 +76,7 @@ class StoreReader:
         """Take over an open environment and fold its log."""
         self._environment = environment
         self._lock = threading.RLock()
-        self._given: WeakSet[ImageView] = WeakSet()
+        self._given: set[ref[ImageView]] = set()
         self._append_lock = threading.RLock()  # no interrupt leaves its `with` locked
         self._appended = threading.Condition(self._append_lock)
         self._owner: int | None = None
@@ -109,9 +109,13 @@ class StoreReader:
         """
         if self._owner == threading.get_ident():
             raise StoreUsageError("end the transaction of this thread before closing the store")
-        for view in list(self._given):
-            with suppress(EventStoreError):  # closed already, or broken: it answers what it can
-                view.load()
+        # What a copy is made of meanwhile stays as it is, unlike what is iterated over: other
+        # threads may be given views now.
+        for reference in self._given.copy():
+            view = reference()
+            if view is not None:
+                with suppress(EventStoreError):  # closed already, or broken: it answers what it can
+                    view.load()
         self._environment.close()
         with self._append_lock:
             self._appended.notify_all()
@@ -325,7 +329,7 @@ class StoreReader:
             near = self._live.position - at <= past.STEPS_MAX
             present = self._live.freeze() if near else None
         view = self._past.view_at(at, present)
-        self._given.add(view)
+        self._given.add(ref(view, self._given.discard))
         return view
 
     def _checked(self, position: object) -> int:

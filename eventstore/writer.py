@@ -17,7 +17,7 @@ from types import TracebackType
 
 from eventstore import clock, log
 from eventstore.batch import Batch
-from eventstore.errors import EventStoreError, StoreFullError, StoreUsageError
+from eventstore.errors import StoreFullError, StoreUsageError
 from eventstore.events import Record
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment, WriteSession
@@ -166,7 +166,12 @@ class StoreWriter(StoreReader):
                 self._recover(batch, requests)
             self._give_up()
             raise
-        self._finish(session, batch, left)
+        try:
+            self._finish(session, batch, left)
+        except BaseException:  # what was committed is so for all, whoever was interrupted
+            self._recover(batch, left)
+            self._give_up()
+            raise
 
     def _begin_session(self) -> WriteSession:
         """Begin a write transaction, and catch up with what others have committed before it."""
@@ -195,10 +200,14 @@ class StoreWriter(StoreReader):
         )
 
     def _was_served(self, session: WriteSession, request: Request) -> bool:
-        """Tell whether a leader who was cut off had served a request before."""
-        if not request.taken_in:
+        """Tell whether a leader who was cut off had served a request before.
+
+        Its own record says so, not that of another of its group, who may have come back alone, and
+        where times are held have appended the very same. Without a record it is judged again.
+        """
+        if not request.records:
             return False
-        return session.run(partial(log.has, record=request.taken_in[0]))
+        return session.run(partial(log.has, record=request.records[0]))
 
     def _judge(self, batch: Batch, requests: Sequence[Request]) -> None:
         """Let each request add to a batch what it wants; what is refused leaves nothing there."""
@@ -240,13 +249,14 @@ class StoreWriter(StoreReader):
             with self._lock:
                 self._catch_up()
             with self._environment.read() as txn:
-                there = log.has(txn, batch.records[0])
-        except EventStoreError:
+                there = all(log.has(txn, record) for record in batch.records)
+        except Exception:  # the store's, or of a layer store
             return
         if there:
-            for request in requests:
-                for record in request.records:
-                    request.released.extend(self._released.pop(record.position, ()))
+            with self._lock:
+                for request in requests:
+                    for record in request.records:
+                        request.released.extend(self._released.pop(record.position, ()))
             self._turns.finish(list(requests))
 
     # Transactions.

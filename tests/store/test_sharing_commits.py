@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +18,8 @@ import pytest
 from eventstore import (
     ImageNotFoundError,
     ImageStore,
+    Layer,
+    LayerMetadata,
     MemoryLayerStore,
     StoreClosedError,
     StoreFullError,
@@ -138,6 +141,58 @@ def test_what_a_delete_released_goes_to_who_deleted(tmp_path: Path) -> None:
             assert isinstance(released, list)
             assert [one.chain_id for one in released] == [chain]
         assert layers.references() == {}
+
+
+class Failing(MemoryLayerStore):
+    """A layer store that releases as long as no error is left to raise."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        super().__init__()
+        self.errors = list(errors)
+
+    def release(self, layer: Layer) -> list[LayerMetadata]:
+        """Release a layer, or raise the next error."""
+        if self.errors:
+            raise self.errors.pop(0)
+        return super().release(layer)
+
+
+def test_what_a_delete_released_is_returned_though_its_leader_was_interrupted(
+    tmp_path: Path,
+) -> None:
+    """It was committed, and is folded by the next who looks."""
+    layers = Failing(KeyboardInterrupt())
+    diff_ids = [f"sha256:{number:064x}" for number in (1, 2)]
+    chains = [layers.add([diff_id]) for diff_id in diff_ids]
+    with ImageStore.open(tmp_path / "store", layers=layers, operating_system="linux") as store:
+        images = [store.create(stacked(diff_id)) for diff_id in diff_ids]
+        with held(store):
+            callers = [Caller(store, partial(store.delete, image)) for image in images]
+        found = [caller.outcome() for caller in callers]
+        assert isinstance(found[0], KeyboardInterrupt)
+        assert isinstance(found[1], list)
+        assert [one.chain_id for one in found[1]] == [chains[1]]
+        assert len(store) == 0
+
+
+def test_what_was_committed_is_no_failure_whatever_a_layer_store_does_then(
+    tmp_path: Path,
+) -> None:
+    """It fails once more as the store looks for what an interrupt has left; the event is there."""
+    layers = Failing(KeyboardInterrupt(), RuntimeError("no"))
+    diff_ids = [f"sha256:{number:064x}" for number in (1, 2)]
+    for diff_id in diff_ids:
+        layers.add([diff_id])
+    with ImageStore.open(tmp_path / "store", layers=layers, operating_system="linux") as store:
+        images = [store.create(stacked(diff_id)) for diff_id in diff_ids]
+        with held(store):
+            callers = [Caller(store, partial(store.delete, image)) for image in images]
+            callers.append(Caller(store, lambda: store.create(config("a"))))
+        found = [caller.outcome() for caller in callers]
+        assert isinstance(found[0], KeyboardInterrupt)
+        assert found[1:] == [[], A]
+        assert list(store) == [A]
+        assert list(store.verify()) == []
 
 
 def test_a_commit_that_fails_fails_for_all_and_changes_nothing(store_path: Path) -> None:
@@ -281,6 +336,35 @@ def _interrupted(store: ImageStore, name: str, after: int, *, first: bool) -> bo
     with store.transaction():
         assert store.position == start + len(appended)
     return not isinstance(ended, KeyboardInterrupt)
+
+
+def test_a_request_is_not_taken_for_served_because_its_leaders_came_back(tmp_path: Path) -> None:
+    """Who was cut off may try again, alone; where times are held, the record is the same again."""
+    interrupts: list[bool] = []
+
+    def now() -> int:
+        if interrupts and interrupts.pop(0):
+            raise KeyboardInterrupt
+        return 1
+
+    with ImageStore.open(tmp_path / "store", now=now) as store:
+        store.create(config("a"))
+        interrupts += [False, True]  # as the second of the group is judged, the first is cut off
+
+        def try_twice() -> None:
+            with pytest.raises(KeyboardInterrupt):
+                store.set_last_updated(A, 5)
+            store.set_last_updated(A, 5)
+
+        with held(store):
+            callers = [
+                Caller(store, try_twice),
+                Caller(store, lambda: store.create(config("b"))),
+            ]
+        assert [caller.outcome() for caller in callers] == [None, B]
+        assert interrupts == []
+        assert [record.image_id for record in store.records()] == [A, A, B]
+        assert B in store
 
 
 def test_who_is_interrupted_while_waiting_is_out_of_the_queue(store_path: Path) -> None:

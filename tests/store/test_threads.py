@@ -163,3 +163,37 @@ def test_looks_for_commits_race_with_growth_reconnects_and_closes(store_path: Pa
         store_path,
     )
     assert said == ["[] True"]
+
+
+def test_a_close_beside_threads_that_look_at_the_past_ends_all_of_them(store_path: Path) -> None:
+    """They are told that the store is closed; what they were given before answers on."""
+    said = run(
+        "sys.setswitchinterval(1e-5)\n"
+        "wrong = []\n"
+        "def look():\n"
+        "    given = []\n"
+        "    try:\n"
+        "        while True:\n"
+        "            given += [store.as_of(position=number) for number in range(20)]\n"
+        "            del given[:-100]\n"
+        "    except StoreClosedError:\n"
+        "        pass\n"
+        "    except BaseException as error:\n"
+        "        wrong.append(repr(error))\n"
+        "for number in range(20):\n"
+        "    store = ImageStore.open(path)\n"
+        "    store.create(config(number))\n"
+        "    while store.position < 20: store.set_last_updated(next(iter(store)))\n"
+        "    threads = [threading.Thread(target=look) for _ in range(3)]\n"
+        "    for thread in threads: thread.start()\n"
+        "    time.sleep(0.03)\n"
+        "    try:\n"
+        "        store.close()\n"
+        "    except RuntimeError as error:\n"
+        "        say(repr(error))\n"
+        "        os._exit(0)\n"
+        "    for thread in threads: thread.join()\n"
+        "say(wrong)\n",
+        store_path,
+    )
+    assert said == ["[]"]

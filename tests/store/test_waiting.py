@@ -199,10 +199,15 @@ def test_a_snapshot_that_finds_no_room_keeps_no_thread_waiting(store_path: Path)
 
 INTERRUPTED = """
 import random
-def interrupt(*_): raise KeyboardInterrupt
+armed = False
+def interrupt(*_):
+    global armed
+    if armed:  # one may be seen late, when the next has been set already
+        armed = False
+        raise KeyboardInterrupt
 sys.unraisablehook = lambda _: None  # Python passes over one in a callback of a weak reference
 signal.signal(signal.SIGALRM, interrupt)
-threading.Timer(30, os._exit, (1,)).start()
+faulthandler.dump_traceback_later(30, exit=True)
 chance, end, acknowledged, interrupts = random.Random(1), time.monotonic() + 4, [], 0
 store = ImageStore.open(path)
 began = time.perf_counter()
@@ -212,12 +217,14 @@ number = 0
 while time.monotonic() < end:
     number += 1
     try:
+        armed = True
         signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, mean * 1.3))
         acknowledged.append(store.create(config(number)))
         if number % 5 == 0:
             store.close()
             store = ImageStore.open(path)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        armed = False
     except KeyboardInterrupt:
         interrupts += 1
         try:
@@ -241,3 +248,39 @@ def test_an_interrupt_at_any_point_loses_nothing_and_leaves_nothing_locked(
 ) -> None:
     """Who handles it may write, close and open again, at once."""
     assert run(INTERRUPTED, store_path) == ["True 0 0"]
+
+
+INTERRUPTED_FIRST = """
+sys.unraisablehook = lambda _: None
+def interrupting(after):
+    left = [after]
+    def interrupt(frame, event, _called):
+        # Python looks for signals as a function begins, and after a call.
+        left[0] -= event in ("call", "c_return")
+        if left[0] <= 0 and not frame.f_code.co_filename.endswith("_weakrefset.py"):
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+    return interrupt
+whole, after, failed = False, 0, set()
+while not whole:
+    after += 1
+    store = ImageStore.open(path)
+    try:
+        sys.setprofile(interrupting(after))
+        try:
+            store.create(config(f"interrupted {after}"))
+        finally:
+            sys.setprofile(None)
+        whole = True
+    except KeyboardInterrupt:  # its traceback keeps the frames that were cut off
+        failed.add(outcome(lambda: store.create(config(f"then {after}")) and None))
+    store.close()
+say(after > 50, *failed)
+"""
+
+
+def test_the_first_write_may_be_interrupted_at_any_call_and_another_follow(
+    store_path: Path,
+) -> None:
+    """It settles what a process before it may have left, in a transaction that must end, too."""
+    assert run(INTERRUPTED_FIRST, store_path) == ["True None"]
