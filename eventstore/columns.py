@@ -61,9 +61,10 @@ class Columns:
     """The states of the images of one chunk, sorted by digest."""
 
     __slots__ = (
+        "_digests",
         "_starts",
+        "_together",
         "created",
-        "digests",
         "flags",
         "last",
         "parent",
@@ -72,27 +73,51 @@ class Columns:
     )
 
     def __init__(
-        self, digests: list[bytes], numbers: Sequence[array[int]], updated: array[int], flags: bytes
+        self, together: bytes, numbers: Sequence[array[int]], updated: array[int], flags: bytes
     ) -> None:
-        """Take over the columns; `numbers` are created, last, parent and parent_at."""
-        self.digests = digests
+        """Take over the columns.
+
+        Args:
+            together: the digests, one behind the other.
+            numbers: created, last, parent and parent_at.
+            updated: last_updated.
+            flags: flags.
+        """
+        self._together = together
+        self._digests: list[bytes] | None = None
         self.created, self.last, self.parent, self.parent_at = numbers
         self.updated = updated
         self.flags = flags
         self._starts: array[int] | None = None
 
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.flags)
+
+    def image(self, at: int) -> bytes:
+        """Return the digest that stands at `at`."""
+        return self._together[at * DIGEST_SIZE : (at + 1) * DIGEST_SIZE]
+
+    @property
+    def digests(self) -> list[bytes]:
+        """Return all digests, each an object of its own once they are asked for."""
+        if self._digests is None:
+            content = self._together
+            ends = range(0, len(content), DIGEST_SIZE)
+            self._digests = [content[at : at + DIGEST_SIZE] for at in ends]
+        return self._digests
+
     @property
     def starts(self) -> array[int]:
         """Return the first 8 bytes of each digest as a number.
 
-        They lie side by side, where the digests themselves lie all over the memory: a bisection
-        waits for it half as often.
+        They lie side by side, so that a bisection waits little for the memory.
         """
         if self._starts is None:
-            numbers = memoryview(b"".join(self.digests)).cast("Q")
-            self._starts = array("Q", numbers[:: DIGEST_SIZE // 8].tolist())
+            starts = array("Q", self._together)[:: DIGEST_SIZE // 8]
             if sys.byteorder == "little":
-                self._starts.byteswap()
+                starts.byteswap()
+            self._starts = starts
         return self._starts
 
     @classmethod
@@ -103,7 +128,7 @@ class Columns:
         wide = max(columns[1], default=0) >= 1 << 32
         kind = _POSITION_TYPES[8 if wide else 4]
         numbers = [array(kind, column) for column in columns[:4]]
-        return cls(digests, numbers, array("q", columns[4]), bytes(columns[5]))
+        return cls(b"".join(digests), numbers, array("q", columns[4]), bytes(columns[5]))
 
     def rows(self) -> Iterable[tuple[bytes, Row]]:
         """Iterate over digests and rows."""
@@ -136,18 +161,17 @@ class Columns:
             for column, value in zip(columns, row, strict=False):
                 column.insert(at, value)
             flags.insert(at, row[5])
-        return Columns(digests, columns[:4], columns[4], bytes(flags))
+        return Columns(b"".join(digests), columns[:4], columns[4], bytes(flags))
 
     def find(self, image: bytes) -> int:
         """Return where an image stands, -1 if it is not there."""
         at = self.place(image)
-        return at if at < len(self.digests) and self.digests[at] == image else -1
+        return at if self.image(at) == image else -1
 
     def place(self, image: bytes) -> int:
         """Return where an image stands, or would."""
-        digests = self.digests
         at = bisect_left(self._starts or self.starts, int.from_bytes(image[:8], "big"))
-        while at < len(digests) and digests[at] < image:
+        while at < len(self.flags) and self.image(at) < image:
             at += 1  # another that starts with the same 8 bytes
         return at
 
@@ -166,7 +190,7 @@ class Columns:
     def encode(self) -> bytes:
         """Return the bytes of the chunk."""
         numbers = (self.created, self.last, self.parent, self.parent_at)
-        parts = [bytes([self.created.itemsize]), *self.digests]
+        parts = [bytes([self.created.itemsize]), self._together]
         parts += [_little_endian(column).tobytes() for column in (*numbers, self.updated)]
         return b"".join([*parts, self.flags])
 
@@ -193,13 +217,13 @@ def decode(payload: bytes) -> Columns:
     if rest:
         raise CorruptionError("a chunk that is cut")
     start = 1 + count * DIGEST_SIZE
-    digests = [payload[at : at + DIGEST_SIZE] for at in range(1, start, DIGEST_SIZE)]
+    together = payload[1:start]
     numbers: list[array[int]] = []
     for _ in range(4):
         numbers.append(_array(kind, payload[start : start + count * width]))
         start += count * width
     updated = _array("q", payload[start : start + count * _INSTANT_SIZE])
-    return Columns(digests, numbers, updated, payload[start + count * _INSTANT_SIZE :])
+    return Columns(together, numbers, updated, payload[start + count * _INSTANT_SIZE :])
 
 
 def _array(kind: str, content: bytes) -> array[int]:

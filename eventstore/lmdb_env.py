@@ -209,7 +209,6 @@ class Environment(Gate):
 
     def _begin(self, visit: Visit, *, write: bool = False) -> Any:
         """Begin a transaction; take the map's new size over if another process has grown it."""
-        txn: Any = None
         while True:
             txn: Any = None
             try:

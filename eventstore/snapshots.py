@@ -127,7 +127,7 @@ def _write(
         payload = found.encode()
         waiting.append((_key(header.position, start + PIECES_MAX * len(digests)), payload))
         digests.append(hashlib.sha256(payload).digest())
-        firsts.append(found.digests[0])
+        firsts.append(found.image(0))
         pieces += _pieces(payload)
         if len(waiting) == CHUNKS_A_WRITE:
             environment.write(partial(_put_chunks, chunks=waiting))
@@ -277,7 +277,7 @@ def read_columns(txn: Transaction, header: Header, number: int) -> Columns:
         CorruptionError: it is not what was written.
     """
     found = columns.decode(_chunk(txn, header, number))
-    if header.firsts is None or found.digests[:1] != [header.firsts[number]]:
+    if header.firsts is None or found.image(0) != header.firsts[number]:
         raise wrong(header.position, f"has a chunk, {number + 1}, that starts otherwise")
     return found
 

@@ -281,7 +281,7 @@ class States:
         ended = set(flat._ended().values())
         for columns, changed in flat._parts():
             if not changed and ended.isdisjoint(columns.parent):
-                if columns.digests:
+                if len(columns):
                     yield columns
                 continue
             rows = sorted(flat._merged(columns, changed, ended, replaced).items())

@@ -9,7 +9,7 @@ that.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from eventstore.columns import Columns, Row, State, row_of
@@ -69,7 +69,7 @@ class Table:
             return None
         parent = columns.parent[at]
         state = columns.state(at, self.digest_of(parent) if parent else None)
-        self._known[columns.digests[at]] = state
+        self._known[image] = state
         return state
 
     def created(self, image: bytes) -> int:
@@ -160,13 +160,9 @@ class Table:
         number = max(bisect_right(self.firsts, low) - 1, 0)
         while number < len(self.firsts):
             columns = self._chunks[number] or self.chunk(number)
-            digests = columns.digests
-            start = columns.place(low)
-            # As a rule there is one, and its neighbour is beyond.
-            if start + 1 < len(digests) and digests[start + 1] > high:
-                return [*found, digests[start]] if digests[start] <= high else found
-            for at in range(start, len(digests)):
-                image = digests[at]
+            start, count = columns.place(low), len(columns)
+            for at in range(start, count):
+                image = columns.image(at)
                 if image > high or len(found) == limit:
                     return found
                 found.append(image)
@@ -177,11 +173,12 @@ class Table:
         """Iterate over the digests from `low` through `high`, sorted."""
         number = max(bisect_right(self.firsts, low) - 1, 0)
         while number < len(self.firsts) and self.firsts[number] <= high:
-            digests = self.chunk(number).digests
-            for at in range(bisect_left(digests, low), len(digests)):
-                if digests[at] > high:
+            columns = self.chunk(number)
+            for at in range(columns.place(low), len(columns)):
+                image = columns.image(at)
+                if image > high:
                     return
-                yield digests[at]
+                yield image
             number += 1
 
 
