@@ -125,7 +125,13 @@ class ImageView:
         return branch
 
     def lay_over(self, table: Table, frozen: ImageView) -> None:
-        """Hold as changes only what has changed since `frozen`, whose images `table` holds."""
+        """Hold as changes only what has changed since `frozen`, whose images `table` holds.
+
+        Where another table was laid under it meanwhile, it stays: what that one holds is no change
+        any more, and this one may not know it.
+        """
+        if self._states.table is not frozen._states.table:
+            return
         self._states.lay_over(table, frozen._states.changes)
         self._base_position = frozen._position
 

@@ -210,3 +210,18 @@ def test_a_snapshot_that_cannot_be_written_does_not_fail_the_append(
     with ImageStore.open(store_path) as store:
         assert (len(store), store.position) == (len(images) + 1, position + 1)
         assert {problem.kind for problem in store.verify()} <= {"snapshot"}
+
+
+def test_a_snapshot_that_is_overtaken_by_a_later_one_takes_nothing_from_the_view(
+    store: ImageStore,
+) -> None:
+    """Threads may store snapshots at once, and the earlier one may be the last to be done."""
+    first = store.create(config("first"))
+    with store._lock:
+        earlier = store._live.freeze()
+    second = store.create(config("second"))
+    store.take_snapshot()
+    store._store_snapshot(earlier)
+    assert sorted(store) == sorted([first, second])
+    assert store.create(config("second")) == second
+    assert store.position == 2
