@@ -294,3 +294,18 @@ def test_no_snapshot_goes_that_others_lie_over_and_none_lies_over_one_that_is_go
         assert snapshots._keys_of(txn, 3) == pieces
     assert snapshots.drop(environment, 2, spare=True)
     assert [found.position for found in store.snapshots()] == [1, 3]
+
+
+def test_a_snapshot_that_is_overtaken_by_a_later_one_takes_nothing_from_the_view(
+    store: ImageStore,
+) -> None:
+    """Threads may store snapshots at once, and the earlier one may be the last to be done."""
+    first = store.create(config("first"))
+    with store._lock:
+        earlier = store._live.freeze()
+    second = store.create(config("second"))
+    store.take_snapshot()
+    store._store_snapshot(earlier)
+    assert sorted(store) == sorted([first, second])
+    assert store.create(config("second")) == second
+    assert store.position == 2
