@@ -294,3 +294,23 @@ def test_no_snapshot_goes_that_others_lie_over_and_none_lies_over_one_that_is_go
         assert snapshots._keys_of(txn, 3) == pieces
     assert snapshots.drop(environment, 2, spare=True)
     assert [found.position for found in store.snapshots()] == [1, 3]
+
+
+def test_damage_to_a_snapshot_that_thousands_lie_over_is_passed_over_at_once(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of those would lead to the next one, deeper than the stack of Python is."""
+    monkeypatch.setattr(snapshots, "INTERVAL_MIN", 2)
+    with ImageStore.open(store_path) as store:
+        store.create(config("a"))
+        for number in range(400):
+            store.set_last_updated(A, number)
+        assert len(store.snapshots()) > 150
+        newest = store.snapshots()[-1].position
+        environment = store._environment
+        with environment.read() as txn:
+            chunk = snapshots._keys_of(txn, newest)[1]
+        environment.write(lambda txn: txn.put("snapshots", chunk, b"damaged", replace=True))
+    with ImageStore.open(store_path) as store:
+        assert list(store) == [A]
+        assert {problem.position for problem in store.verify()} == {newest}
