@@ -109,7 +109,9 @@ class StoreReader:
         """
         if self._owner == threading.get_ident():
             raise StoreUsageError("end the transaction of this thread before closing the store")
-        for view in list(self._given):
+        with self._lock:
+            given = list(self._given)  # no other thread adds one meanwhile
+        for view in given:
             with suppress(EventStoreError):  # closed already, or broken: it answers what it can
                 view.load()
         self._environment.close()
@@ -322,7 +324,8 @@ class StoreReader:
             near = self._live.position - at <= past.STEPS_MAX
             present = self._live.freeze() if near else None
         view = self._past.view_at(at, present)
-        self._given.add(view)
+        with self._lock:
+            self._given.add(view)
         return view
 
     def _checked(self, position: object) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from eventstore import ImageStore, StoreClosedError
@@ -163,3 +165,26 @@ def test_looks_for_commits_race_with_growth_reconnects_and_closes(store_path: Pa
         store_path,
     )
     assert said == ["[] True"]
+
+
+def test_a_close_while_another_thread_looks_at_the_past(store_path: Path) -> None:
+    """It takes stock of all views that were handed out, while more are."""
+    store = ImageStore.open(store_path)
+    store.create(config("a"))
+    views = [store.as_of(position=1) for _ in range(20_000)]
+    switch = sys.getswitchinterval()
+
+    def look() -> None:
+        with suppress(StoreClosedError):
+            while True:
+                views.append(store.as_of(position=1))
+
+    thread = threading.Thread(target=look)
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        store.close()
+        thread.join(30)
+    finally:
+        sys.setswitchinterval(switch)
+    assert not thread.is_alive()
