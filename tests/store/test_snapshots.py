@@ -7,6 +7,7 @@ import random
 import threading
 from itertools import pairwise
 from pathlib import Path
+from textwrap import dedent
 
 import lmdb
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from eventstore import ImageStore, SnapshotInfo, replay, snapshots
 from making import config, id_of
+from store.children import run
 
 A = id_of(config("a"))
 
@@ -314,3 +316,27 @@ def test_damage_to_a_snapshot_that_thousands_lie_over_is_passed_over_at_once(
     with ImageStore.open(store_path) as store:
         assert list(store) == [A]
         assert {problem.position for problem in store.verify()} == {newest}
+
+
+def test_a_store_that_only_reads_does_not_hold_ever_more(
+    store_path: Path, small_interval: int
+) -> None:
+    """While another process writes for long, its view moves over the snapshots that that takes."""
+    script = """
+        from eventstore import snapshots
+        snapshots.INTERVAL_MIN = 16
+        with ImageStore.open(path) as store:
+            for number in range(60):
+                store.create(config(f"{store.position} {number}"))
+            store.delete(store.search(list(store)[0]))
+    """
+    ImageStore.open(store_path).close()
+    with ImageStore.open(store_path, read_only=True) as store:
+        for turn in range(1, 6):
+            run(dedent(script), store_path)
+            heads = store.heads()
+            assert len(store) == len(heads) == len(list(store)) == turn * 59
+            assert store.view().changes <= 61 + 3 * snapshots.interval(len(store))
+        assert store.view().base_position > 100
+        expected = replay.from_nothing(store._environment, store.position)
+        assert store.view().digest == expected.digest
