@@ -150,10 +150,12 @@ class Columns:
             for image, last in zip(self.digests, self.last, strict=True)
         ]
         digests = list(compress(self.digests, keep))
-        columns = [
-            array(column.typecode, compress(column, keep))
-            for column in (self.created, self.last, self.parent, self.parent_at, self.updated)
-        ]
+        # What is gone may have had the only positions that are too great for these columns.
+        wide = max((row[1] for _, row in rows), default=0) >= 1 << 32
+        kind = _POSITION_TYPES[8 if wide else self.created.itemsize]
+        numbers = (self.created, self.last, self.parent, self.parent_at)
+        columns = [array(kind, compress(column, keep)) for column in numbers]
+        columns.append(array("q", compress(self.updated, keep)))
         flags = bytearray(compress(self.flags, keep))
         for image, row in rows:
             at = bisect_left(digests, image)

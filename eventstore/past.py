@@ -111,22 +111,17 @@ class Past:
             head: tells where the stream of an image ends; asked with no transaction open.
 
         Returns:
-            The difference; None where only two whole views can tell, for the stream of an image is
-            too long to walk.
-
-        Raises:
-            CorruptionError: a record on the way is damaged.
+            The difference; None where only two whole views can tell: the stream of an image is too
+            long to walk, or leads to a damaged record, which those views may have no need of.
         """
         low, high = min(before, after), max(before, after)
         try:
-            with self._environment.read() as txn:
-                changes = _Changes(txn, low, high)
+            changes = _Changes(self._environment, low, high)
             if changes.deleted:
                 changes.add_orphans(self.view_at(low))
             heads = {image: head(image) for image in changes.others()}
-            with self._environment.read() as txn:
-                changes.look_up(txn, heads)
-        except _NotKnownError:
+            changes.look_up(heads)
+        except (_NotKnownError, CorruptionError):
             return None
         views = {low: ImageView(changes.was, position=low)}
         views.setdefault(high, ImageView(changes.became, position=high))
@@ -136,26 +131,43 @@ class Past:
 class _Changes:
     """What the records between two positions changed, and what they do not say themselves.
 
+    However many there are, they are read a page a transaction: a long one keeps LMDB from reusing
+    pages, and those who must be alone waiting.
+
     Attributes:
         was: the states at the lower position of the images that the records are about.
         became: the same at the higher one. Of parents there is as much as tells who has one.
         deleted: those of the lower position that were deleted on the way.
     """
 
-    def __init__(self, txn: Transaction, low: int, high: int) -> None:
-        self._low, self._high = low, high
+    def __init__(self, environment: Environment, low: int, high: int) -> None:
+        self._environment, self._low = environment, low
         last: dict[bytes, int] = {}
         first: dict[bytes, int] = {}
         deleted: set[bytes] = set()
-        for record in log.scan(txn, low, high):
+        for record in log.read(environment, low, high):
             image = record.event.digest
             first.setdefault(image, record.previous)
             last[image] = record.position
             if isinstance(record.event, Deleted):
                 deleted.add(image)
-        self.was = _present({image: _state_at(txn, at) for image, at in first.items()})
+        self.was = self._states(first, _state_at)
         self.deleted = deleted & self.was.keys()
-        self.became = _present({image: _state_at(txn, at) for image, at in last.items()})
+        self.became = self._states(last, _state_at)
+
+    def _states(
+        self, heads: dict[bytes, int], look: Callable[[Transaction, int], State | None]
+    ) -> dict[bytes, State]:
+        """Return what `look` finds of images by where a stream of theirs ends."""
+        found: dict[bytes, State] = {}
+        pending = list(heads.items())
+        for start in range(0, len(pending), log.PAGE_LENGTH):
+            with self._environment.read() as txn:
+                for image, head in pending[start : start + log.PAGE_LENGTH]:
+                    state = look(txn, head)
+                    if state is not None:
+                        found[image] = state
+        return found
 
     def add_orphans(self, view: ImageView) -> None:
         """Add the images that lost their parent with no record of their own."""
@@ -169,23 +181,20 @@ class _Changes:
         parents = {state.parent for _, state in states if state.parent is not None}
         return parents - self.was.keys() - self.became.keys()
 
-    def look_up(self, txn: Transaction, heads: dict[bytes, int]) -> None:
+    def look_up(self, heads: dict[bytes, int]) -> None:
         """Add the parents that no record between is about: they are at both positions, or not."""
-        for image, head in heads.items():
-            position = head
-            for _ in range(STREAM_MAX):
-                if position <= self._low:
-                    break
-                position = log.read_one(txn, position).previous
-            else:
-                raise _NotKnownError
-            state = _state_at(txn, position)
-            if state is not None:
-                self.was[image] = self.became[image] = state
+        found = self._states(heads, self._state_before)
+        self.was.update(found)
+        self.became.update(found)
 
-
-def _present(states: dict[bytes, State | None]) -> dict[bytes, State]:
-    return {image: state for image, state in states.items() if state is not None}
+    def _state_before(self, txn: Transaction, head: int) -> State | None:
+        """Return what was known at the lower position of an image whose stream ends at `head`."""
+        position = head
+        for _ in range(STREAM_MAX):
+            if position <= self._low:
+                return _state_at(txn, position)
+            position = log.read_one(txn, position).previous
+        raise _NotKnownError
 
 
 def _state_at(txn: Transaction, head: int) -> State | None:

@@ -89,6 +89,7 @@ class StoreReader:
             self._seen = txn.number
             position = log.checked_end(txn)
         self._live = replay.view_at(environment, position, self._read_config)
+        self._laid_at = 0
         self._past = past.Past(environment, self._read_config)
         self._retained.restore(self._live)
         _readers.add(self)
@@ -163,6 +164,23 @@ class StoreReader:
                 if record.position > self._live.position:  # a layer store may read in between
                     self._fold(record)
             self._seen = number
+            self._lay_over_newest()
+
+    def _lay_over_newest(self) -> None:
+        """Lay the view over a newer snapshot where it has moved far from its own.
+
+        Who takes snapshots does so anyway; but a store that only reads, while others write, would
+        hold ever more as changes.
+        """
+        limit = 2 * snapshots.interval(len(self._live))
+        base = max(self._live.base_position, self._laid_at)
+        if self._live.changes <= limit or self._live.position - base <= limit:
+            return
+        self._laid_at = self._live.position
+        with suppress(CorruptionError):  # what is known is answered from, as before
+            newer = replay.view_at(self._environment, self._live.position)
+            if newer.base_position > self._live.base_position:
+                self._live.become(newer)
 
     def _fold(self, record: Record) -> None:
         """Move the view over a committed record, and the references to layers with it.

@@ -96,12 +96,40 @@ def _otherwise(
     Where a writer has changed the layout meanwhile they are read anew, else from further back.
     """
     position = through = layout.header.position
+    spoilt: set[int] = set()
     with environment.read() as txn:
         there = all(snapshots.is_there(txn, header) for header in (layout.header, layout.whole))
     if there:
         snapshots.warn(environment, error)
+        spoilt.add(layout.whole.position)
         through -= 1
-    return fold_log(_snapshot_view(environment, through), environment, position).rows()
+    return fold_log(_loaded(environment, through, spoilt), environment, position).rows()
+
+
+def _loaded(environment: Environment, through: int, spoilt: set[int]) -> ImageView:
+    """Return the view of the newest snapshot at or before a position that can be read whole.
+
+    It is read at once: were it read when needed, each damaged one would lead to the next, and
+    thousands may lie over a single one that is damaged.
+
+    Args:
+        environment: where they lie.
+        through: the position.
+        spoilt: the positions of those that are known to be damaged.
+    """
+    with environment.read() as txn:
+        for header in snapshots.sound(txn).values():
+            if {header.position, header.over} & spoilt:
+                spoilt.add(header.position)
+            elif header.position <= through:
+                try:
+                    states = States(changes=snapshots.load(txn, header))
+                except CorruptionError as error:
+                    snapshots.warn(environment, error)
+                    spoilt |= {header.position, error.position or header.position}
+                else:
+                    return ImageView(states, position=header.position, time_ns=header.time_ns)
+    return ImageView()
 
 
 def from_nothing(environment: Environment, position: int) -> ImageView:

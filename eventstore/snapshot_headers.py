@@ -57,6 +57,10 @@ def parse_header(position: int, raw: bytes) -> Header:
         raise wrong(position, "has a malformed header") from error
     if header.digest != header.seal() or header.position != position:
         raise wrong(position, "has a header that does not check")
+    if header.firsts is None and (header.start, header.over) != (1, 0):
+        raise wrong(position, "has a header of no version")
+    if header.images < 0:
+        raise wrong(position, "has a header of no snapshot")
     if header.firsts is not None and (
         len(header.firsts) != len(header.chunks)
         or any(len(first) != DIGEST_SIZE for first in header.firsts)

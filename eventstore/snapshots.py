@@ -450,7 +450,7 @@ def drop(environment: Environment, position: int, *, spare: bool = False) -> boo
     """
     while not environment.write(partial(_drop_header, position=position)):
         with environment.read() as txn:
-            there = _sound(txn)
+            there = sound(txn)
             lower = [(it, _over_the_next(txn, it, there)) for it in _lying_over(there, position)]
         for header, rows in lower:
             if rows is not None:
@@ -466,7 +466,7 @@ def drop(environment: Environment, position: int, *, spare: bool = False) -> boo
 
 def _drop_header(txn: Transaction, *, position: int) -> bool:
     """Let a snapshot count no more, unless one lies over it; tell whether it does not."""
-    if _lying_over(_sound(txn), position):
+    if _lying_over(sound(txn), position):
         return False
     txn.delete(_DATABASE, _key(position, 0))
     return True
@@ -517,7 +517,7 @@ def _clear(environment: Environment, position: int) -> None:
             pass
 
 
-def _sound(txn: Transaction) -> dict[int, Header]:
+def sound(txn: Transaction) -> dict[int, Header]:
     """Return the headers that check, by position, newest first."""
     found: dict[int, Header] = {}
     for position, raw in headers(txn):
@@ -541,7 +541,7 @@ def prune(environment: Environment) -> list[int]:
 def _strays(environment: Environment) -> set[int]:
     """Return the positions under which more lies than a snapshot, or none at all."""
     with environment.read() as txn:
-        there = _sound(txn)
+        there = sound(txn)
         newest_position = max(there, default=0)
         found: set[int] = set()
         for key in txn.keys(_DATABASE, b""):

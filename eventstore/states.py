@@ -147,6 +147,14 @@ class States:
         self.changes = changes
         self._added = None
 
+    def become(self, same: States) -> None:
+        """Hold what other states hold, which are of the same position, in the way they do."""
+        flat = same._flat()
+        self.table = flat.table
+        self._ask_table = flat._ask_table
+        self.changes = flat.changes
+        self._added = None
+
     # All of them.
 
     def digests(self) -> Iterator[list[bytes]]:

@@ -135,6 +135,16 @@ class ImageView:
         self._states.lay_over(table, frozen._states.changes)
         self._base_position = frozen._position
 
+    def become(self, same: ImageView) -> None:
+        """Lie over what another view of the same position lies over, which is not used any more."""
+        self._states.become(same._states)
+        self._base_position = same._base_position
+
+    @property
+    def changes(self) -> int:
+        """Return how many images are held as changes over the table below."""
+        return len(self._states.changes)
+
     def load(self) -> None:
         """Read what has not been read yet, so that nothing need be read later."""
         self._states.table.load()

@@ -184,3 +184,17 @@ def test_a_view_that_was_handed_out_outlives_its_snapshot_and_its_store(
         store.delete(ids[6])
         assert_same(view, expected)
     assert_same(other, expected)
+
+
+def test_a_difference_needs_no_record_that_two_views_do_not_need(store_path: Path) -> None:
+    """What lies behind a snapshot may be damaged: that is no business of the records after it."""
+    with ImageStore.open(store_path) as store:
+        ids = [store.create(config(name)) for name in "ab"]
+        store.take_snapshot()
+        for image_id in ids:
+            store.set_last_updated(image_id, 5)
+        expected = store.diff(2, 4)
+        damaged = (1).to_bytes(8, "big"), b"damaged"
+        store._environment.write(lambda txn: txn.put("log", *damaged, replace=True))
+        assert store.diff(2, 4) == expected
+        assert [change.image_id for change in expected.changed] == sorted(ids)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from textwrap import dedent
 
 import lmdb
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from eventstore import ImageStore, SnapshotInfo, replay, snapshots
 from making import config, id_of
+from store.children import run
 
 A = id_of(config("a"))
 
@@ -214,10 +217,11 @@ def test_a_snapshot_that_cannot_be_written_does_not_fail_the_append(
         assert {problem.kind for problem in store.verify()} <= {"snapshot"}
 
 
+@pytest.mark.parametrize("newer", [True, False])
 def test_of_two_threads_that_take_snapshots_the_slower_one_undoes_nothing(
-    store_path: Path, monkeypatch: pytest.MonkeyPatch
+    store_path: Path, monkeypatch: pytest.MonkeyPatch, newer: bool
 ) -> None:
-    """The live view stays over the newer snapshot, though the older one is stored last."""
+    """The live view stays over the newer snapshot, and keeps what changed meanwhile without one."""
     begun, go_on = threading.Event(), threading.Event()
     load = replay.table_of
 
@@ -236,7 +240,8 @@ def test_of_two_threads_that_take_snapshots_the_slower_one_undoes_nothing(
         assert begun.wait(10)
         store.delete(first[0])
         later = [store.create(config(str(number))) for number in range(5, 9)]
-        store.take_snapshot()
+        if newer:
+            store.take_snapshot()
         go_on.set()
         thread.join()
         assert list(store) == sorted([*first[1:], *later])
@@ -289,6 +294,8 @@ def test_no_snapshot_goes_that_others_lie_over_and_none_lies_over_one_that_is_go
     with environment.read() as txn:
         pieces = snapshots._keys_of(txn, 3)
     assert not snapshots._make_difference(environment, 3, newest.digest, [], over=9)
+    put = partial(snapshots._put_header, header=newest, pieces=len(pieces) - 1, instead=bytes(32))
+    assert not environment.write(put)
     snapshots._clear(environment, 3)
     with environment.read() as txn:
         assert snapshots._keys_of(txn, 3) == pieces
@@ -309,3 +316,47 @@ def test_a_snapshot_that_is_overtaken_by_a_later_one_takes_nothing_from_the_view
     assert sorted(store) == sorted([first, second])
     assert store.create(config("second")) == second
     assert store.position == 2
+
+
+def test_damage_to_a_snapshot_that_thousands_lie_over_is_passed_over_at_once(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of those would lead to the next one, deeper than the stack of Python is."""
+    monkeypatch.setattr(snapshots, "INTERVAL_MIN", 2)
+    with ImageStore.open(store_path) as store:
+        store.create(config("a"))
+        for number in range(400):
+            store.set_last_updated(A, number)
+        assert len(store.snapshots()) > 150
+        newest = store.snapshots()[-1].position
+        environment = store._environment
+        with environment.read() as txn:
+            chunk = snapshots._keys_of(txn, newest)[1]
+        environment.write(lambda txn: txn.put("snapshots", chunk, b"damaged", replace=True))
+    with ImageStore.open(store_path) as store:
+        assert list(store) == [A]
+        assert {problem.position for problem in store.verify()} == {newest}
+
+
+def test_a_store_that_only_reads_does_not_hold_ever_more(
+    store_path: Path, small_interval: int
+) -> None:
+    """While another process writes for long, its view moves over the snapshots that that takes."""
+    script = """
+        from eventstore import snapshots
+        snapshots.INTERVAL_MIN = 16
+        with ImageStore.open(path) as store:
+            for number in range(60):
+                store.create(config(f"{store.position} {number}"))
+            store.delete(store.search(list(store)[0]))
+    """
+    ImageStore.open(store_path).close()
+    with ImageStore.open(store_path, read_only=True) as store:
+        for turn in range(1, 6):
+            run(dedent(script), store_path)
+            heads = store.heads()
+            assert len(store) == len(heads) == len(list(store)) == turn * 59
+            assert store.view().changes <= 61 + 3 * snapshots.interval(len(store))
+        assert store.view().base_position > 100
+        expected = replay.from_nothing(store._environment, store.position)
+        assert store.view().digest == expected.digest

@@ -81,6 +81,18 @@ def test_a_snapshot_header_nested_deeper_than_the_stack_is_corruption() -> None:
         snapshot_headers.parse_header(1, deep)
 
 
+@pytest.mark.parametrize(
+    "fields", [{"start": -5}, {"over": 1}, {"over": 2}, {"firsts": [], "images": -1}]
+)
+def test_a_snapshot_header_that_leads_astray_is_corruption(fields: dict[str, object]) -> None:
+    """To itself, round in a ring, where no chunk can lie, or to fewer images than none."""
+    header = snapshot_headers.Header(1, 1, 0, [], b"")
+    header = msgspec.structs.replace(header, **fields)
+    header = msgspec.structs.replace(header, digest=header.seal())
+    with pytest.raises(CorruptionError):
+        snapshot_headers.parse_header(1, header.encode())
+
+
 @pytest.fixture
 def environment(store_path: Path) -> Environment:
     """Return the environment of a new store."""

@@ -19,10 +19,12 @@ from eventstore import (
     MarkedBuilt,
     ParentSet,
     codec,
+    columns,
     decide,
     diff,
     digest,
 )
+from eventstore.columns import Columns
 from eventstore.view import fold
 
 A, B, C, D = (digest.digest_of(name) for name in (b"a", b"b", b"c", b"d"))
@@ -219,3 +221,13 @@ def test_an_image_deleted_and_created_again_between_is_marked_so() -> None:
     after.apply_event(4, 4, Created(A, None, "linux"))
     (change,) = diff.between(before, after).changed
     assert (change.image_id, change.recreated) == (IDS[A], True)
+
+
+def test_columns_of_the_past_may_need_wider_positions_than_those_of_now() -> None:
+    """The image with the great position was deleted, and all that is left is older."""
+    great = (1 << 32) + 5
+    now = Columns.of([(bytes([2]) * 32, (5, 6, 0, 0, 0, 0))])
+    gone = (bytes([1]) * 32, (7, great, 5, great, -1, 3))
+    then = now.past(great + 5, [gone])
+    assert list(then.rows()) == [gone, *now.rows()]
+    assert list(columns.decode(then.encode()).rows()) == list(then.rows())
