@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from eventstore import diff, log, replay
+from eventstore import diff, log, replay, snapshots
 from eventstore.columns import State
 from eventstore.diff import ViewDiff
 from eventstore.errors import CorruptionError
@@ -63,6 +63,8 @@ class Past:
         moved = self._moved(near[0], position) if near else None
         if moved is None:
             moved = replay.view_at(self._environment, position, self._read_config)
+        if moved.changes > 2 * snapshots.interval(len(moved)):
+            return moved  # one that goes on for ever would hold ever more
         frozen = moved.freeze()
         with self._lock:
             self._kept = moved
