@@ -130,10 +130,14 @@ class Columns:
         numbers = [array(kind, column) for column in columns[:4]]
         return cls(b"".join(digests), numbers, array("q", columns[4]), bytes(columns[5]))
 
-    def rows(self) -> Iterable[tuple[bytes, Row]]:
-        """Iterate over digests and rows."""
+    def rows(self, through: int | None = None) -> Iterable[tuple[bytes, Row]]:
+        """Iterate over digests and rows, or those whose streams end at or before a position."""
         numbers = (self.created, self.last, self.parent, self.parent_at)
-        return zip(self.digests, zip(*numbers, self.updated, self.flags, strict=True), strict=True)
+        found = zip(*numbers, self.updated, self.flags, strict=True)
+        if through is None:
+            return zip(self.digests, found, strict=True)
+        keep = [last <= through for last in self.last]
+        return zip(compress(self.digests, keep), compress(found, keep), strict=True)
 
     def past(self, position: int, rows: Sequence[tuple[bytes, Row]]) -> Columns:
         """Return what the columns were at a position before theirs.

@@ -12,7 +12,8 @@ by chunk when needed. Chunks lie in pieces of a page each, so that any page that
 The newest is whole. One that it takes the place of becomes a difference `over` it, which holds only
 the rows that were otherwise: an image is as the newer one has it if its stream ends at or before
 the position, else as its row says, else not there. So the past takes little room, and is read by
-way of the snapshots after it.
+way of the snapshots after it. Where all the differences on such a way would hold more rows than
+there are images, one is left whole, so that no way is longer than two whole snapshots.
 
 The header is written last: without it the chunks are nothing. Chunks are numbered from an `n` of
 chance, so that two processes which store the same view do not write over each other. Whatever does
@@ -57,6 +58,7 @@ CHUNK_LENGTH = 1024
 CHUNKS_A_WRITE = 4
 PIECE_SIZE = 4_080  # what LMDB lays into one page of 4 kB, and less than that elsewhere
 DELETIONS_MAX = 1_024
+CHAIN_MIN = 16
 _DATABASE = "snapshots"
 _CHUNK_KEY_SIZE = 4
 
@@ -106,8 +108,23 @@ def put(environment: Environment, view: ImageView) -> Header | None:
     if not environment.write(partial(_put_header, header=header, pieces=pieces, instead=None)):
         return None
     if view.origin is not None and view.origin[0] < view.position:
-        _make_difference(environment, *view.origin, replaced, view.position)
+        position, seal = view.origin
+        with environment.read() as txn:
+            chunks = _chunks_over(txn, position) + len(replaced) // CHUNK_LENGTH
+        if chunks <= max(header.images // CHUNK_LENGTH, CHAIN_MIN):
+            _make_difference(environment, position, seal, replaced, view.position)
     return header
+
+
+def _chunks_over(txn: Transaction, position: int) -> int:
+    """Return how many chunks the differences have that are read by way of a snapshot."""
+    there = sound(txn)
+    total, waiting = 0, [position]
+    while waiting:
+        lying = _lying_over(there, waiting.pop())
+        total += sum(len(header.chunks) for header in lying)
+        waiting += [header.position for header in lying]
+    return total
 
 
 def _write(
@@ -291,7 +308,7 @@ def resolve(txn: Transaction, header: Header) -> tuple[Header, list[tuple[bytes,
     position = header.position
     over: list[dict[bytes, Row]] = []
     while header.over:
-        over.append(dict(_rows(txn, header)))
+        over.append(dict(_rows(txn, header, position)))
         raw = raw_header(txn, header.over)
         if raw is None:
             raise wrong(header.over, f"is gone, and that at {position} lies over it")
@@ -299,7 +316,7 @@ def resolve(txn: Transaction, header: Header) -> tuple[Header, list[tuple[bytes,
     rows: dict[bytes, Row] = {}
     for part in reversed(over):  # those of the nearest one hold
         rows.update(part)
-    return header, sorted(item for item in rows.items() if item[1][1] <= position)
+    return header, sorted(rows.items())
 
 
 class Layout:
@@ -485,16 +502,17 @@ def _over_the_next(
     if this is None or this.over not in there:
         return None
     try:
-        rows = {image: row for image, row in _rows(txn, this) if row[1] <= header.position}
-        rows.update(_rows(txn, header))
+        rows = dict(_rows(txn, this, header.position))
+        rows.update(_rows(txn, header, header.position))
     except CorruptionError:
         return None
     return sorted(rows.items())
 
 
-def _rows(txn: Transaction, header: Header) -> Iterator[tuple[bytes, Row]]:
+def _rows(txn: Transaction, header: Header, through: int) -> Iterator[tuple[bytes, Row]]:
+    """Iterate over the rows of a snapshot's own whose streams end at or before a position."""
     for number in range(len(header.chunks)):
-        yield from read_columns(txn, header, number).rows()
+        yield from read_columns(txn, header, number).rows(through)
 
 
 def _clear(environment: Environment, position: int) -> None:

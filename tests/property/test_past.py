@@ -35,6 +35,7 @@ class History:
             (snapshots, "CHUNK_LENGTH", (1, 2, 5, 50)),
             (snapshots, "CHUNKS_A_WRITE", (1, 4)),
             (snapshots, "DELETIONS_MAX", (1, 3, 100)),
+            (snapshots, "CHAIN_MIN", (0, 2, 16)),
             (past, "STEPS_MAX", (0, 2, 10, 2_000)),
             (past, "STREAM_MAX", (1, 3, 64)),
         ):
