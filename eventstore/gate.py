@@ -20,6 +20,7 @@ from weakref import ref
 from eventstore.errors import StoreClosedError, StoreForkedError, StoreUsageError
 
 POLL_SECONDS = 0.05
+PATIENCE_POLLS = 20
 
 
 class Visit:
@@ -41,6 +42,7 @@ class Gate:
         self._new_gate()
         self._visits: set[ref[Visit]] = set()
         self._turn: ref[Visit] | None = None
+        self._queue: list[ref[Visit]] = []  # who waits for the turn
         # What a read may begin on without the gate; None while it must not. It is taken away, under
         # the gate, before anybody waits for the visits to end; a read adds its visit before it
         # looks here, so that one of the two sees the other.
@@ -98,23 +100,51 @@ class Gate:
             self._broken, self._ready = not self._closing, None
 
     def _take_turn(self, visit: Visit) -> None:
-        """Wait until no other thread of this process writes.
+        """Wait until no other thread of this process writes, behind those that wait already.
 
         LMDB would have them wait as well, but not until a commit that failed is settled, or the map
         has grown. Both wait for all transactions to end; and one that writes also reads before it
-        ends, which must wait for both.
+        ends, which must wait for both. Without the queue, a thread that writes all the time would
+        let nobody else in, such as one that stores a snapshot in many small commits.
 
         Raises:
             StoreUsageError: this thread writes already.
         """
+        mine = ref(visit)
         with self._guard:
             self._check_usable()
-            while self._turn is not None and (holder := self._turn()) is not None:
-                if holder.thread == visit.thread:
-                    raise StoreUsageError("a transaction is open in this thread: end it first")
-                self._gate.wait(POLL_SECONDS)
-                self._check_usable()
-            self._turn = ref(visit)
+            try:
+                self._queue.append(mine)
+                patience = PATIENCE_POLLS
+                while (taken := self._is_taken(visit)) or (patience and self._next() is not visit):
+                    # One that was cut off may stand in the queue as long as a traceback lives.
+                    patience -= not taken
+                    self._gate.wait(POLL_SECONDS)
+                    self._check_usable()
+                self._turn = mine
+            finally:
+                if mine in self._queue:
+                    self._queue.remove(mine)
+
+    def _is_taken(self, visit: Visit) -> bool:
+        """Tell whether another visit has the turn.
+
+        Raises:
+            StoreUsageError: it is of the same thread, which would wait for itself.
+        """
+        holder = None if self._turn is None else self._turn()
+        if holder is not None and holder.thread == visit.thread:
+            raise StoreUsageError("a transaction is open in this thread: end it first")
+        return holder is not None
+
+    def _next(self) -> Visit | None:
+        """Return the visit that has waited longest for the turn."""
+        while self._queue:
+            visit = self._queue[0]()
+            if visit is not None:
+                return visit
+            del self._queue[0]
+        return None
 
     def _alone(self, work: Callable[[], None]) -> None:
         """Wait until no other thread has a transaction open, and let none begin during `work`.
