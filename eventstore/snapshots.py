@@ -107,6 +107,7 @@ def put(environment: Environment, view: ImageView) -> Header | None:
     header, pieces = _write(environment, header, view.columns(CHUNK_LENGTH, replaced))
     if not environment.write(partial(_put_header, header=header, pieces=pieces, instead=None)):
         return None
+    _clear(environment, header.position)  # of one that this one has taken the place of
     if view.origin is not None and view.origin[0] < view.position:
         position, seal = view.origin
         with environment.read() as txn:
@@ -224,7 +225,9 @@ def _make_difference(
     parts = (rows[start : start + CHUNK_LENGTH] for start in range(0, len(rows), CHUNK_LENGTH))
     less = msgspec.structs.replace(header, over=over)
     less, pieces = _write(environment, less, (Columns.of(part) for part in parts))
-    return environment.write(partial(_put_header, header=less, pieces=pieces, instead=seal))
+    done = environment.write(partial(_put_header, header=less, pieces=pieces, instead=seal))
+    _clear(environment, position)
+    return done
 
 
 def _number(key: bytes) -> int:
@@ -522,17 +525,21 @@ def _clear(environment: Environment, position: int) -> None:
     for a bounded part of that at a time.
     """
 
-    def work(txn: Transaction) -> bool:
+    def strays(txn: Transaction) -> list[bytes]:
         raw = raw_header(txn, position)
         kept = range(1) if raw is None else _numbers(parse_header(position, raw))
-        stray = [key for key in _keys_of(txn, position) if 0 != _number(key) not in kept]
-        for key in stray[:DELETIONS_MAX]:
+        return [key for key in _keys_of(txn, position) if 0 != _number(key) not in kept]
+
+    def work(txn: Transaction) -> None:
+        for key in strays(txn)[:DELETIONS_MAX]:
             txn.delete(_DATABASE, key)
-        return len(stray) > DELETIONS_MAX
 
     with suppress(CorruptionError):  # where a header is damaged, all is left as it is
-        while environment.write(work):
-            pass
+        while True:
+            with environment.read() as txn:
+                if not strays(txn):
+                    return
+            environment.write(work)
 
 
 def sound(txn: Transaction) -> dict[int, Header]:
