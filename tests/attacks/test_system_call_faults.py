@@ -57,5 +57,5 @@ def test_the_attack_finds_a_weakened_store(weakening: str) -> None:
 )
 def test_the_attack_finds_a_commit_left_in_doubt(weakening: str, failing: str) -> None:
     """The attack objects to a store that writes on while the disk may have a refused commit."""
-    options = ("--only", failing, "--points", 8, "--first", "--weaken", weakening)
+    options = ("--only", failing, "--points", 24, "--first", "--seed", 2, "--weaken", weakening)
     caught("failed_syncs.py", *options)
