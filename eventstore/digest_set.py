@@ -9,7 +9,7 @@ sorted in pieces of bounded length, found by two bisections.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from eventstore import digest
@@ -75,19 +75,6 @@ class DigestSet:
             del self._pieces[index]
             del self._firsts[index]
 
-    def lookup(self, term: str) -> bytes:
-        """Return the one digest that `term` names.
-
-        Args:
-            term: hex digits, `sha256:` and hex digits, or a whole id.
-
-        Raises:
-            ImageNotFoundError: none does.
-            AmbiguousDigestError: more than one does; it names the first of them.
-        """
-        found = bounds(term)
-        return the_one(term, [] if found is None else first_of(self.between(*found)))
-
     def _locate(self, value: bytes) -> tuple[int, int]:
         """Return the piece, and the place in it, where `value` is or belongs."""
         index = max(bisect_right(self._firsts, value) - 1, 0)
@@ -130,13 +117,19 @@ def first_of(digests: Iterable[bytes]) -> list[bytes]:
     return list(islice(digests, CANDIDATES_MAX))
 
 
-def the_one(term: str, matches: list[bytes]) -> bytes:
-    """Return the only match of a term.
+def lookup(term: str, matches_between: Callable[[bytes, bytes], list[bytes]]) -> bytes:
+    """Return the one digest that a term names.
+
+    Args:
+        term: hex digits, `sha256:` and hex digits, or a whole id.
+        matches_between: returns the first digests from a least through a greatest one, sorted.
 
     Raises:
-        ImageNotFoundError: there is none.
-        AmbiguousDigestError: there are more.
+        ImageNotFoundError: none is named.
+        AmbiguousDigestError: more than one is; it names the first of them.
     """
+    found = bounds(term)
+    matches = [] if found is None else matches_between(*found)
     if not matches:
         raise ImageNotFoundError(term)
     if len(matches) > 1:

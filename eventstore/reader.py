@@ -462,13 +462,11 @@ class StoreReader:
         """
         with self._lock:
             self._catch_up()
-            bounds = digest_set.bounds(term)
-            matches: set[bytes] = set()
-            if bounds is not None:
-                matches = self._at_view(
-                    lambda: self._live.matches(*bounds), partial(self._ever, *bounds)
-                )
-            return digest.to_text(digest_set.the_one(term, sorted(matches)))
+            return digest.to_text(digest_set.lookup(term, self._ever_between))
+
+    def _ever_between(self, low: bytes, high: bytes) -> list[bytes]:
+        look = partial(self._ever, low, high)
+        return sorted(self._at_view(lambda: self._live.matches(low, high), look))
 
     def _ever(self, low: bytes, high: bytes, txn: Transaction, present: list[bytes]) -> set[bytes]:
         """Return the first images, there or gone, from `low` through `high`.

@@ -61,6 +61,8 @@ DELETIONS_MAX = 1_024
 CHAIN_MIN = 16
 _DATABASE = "snapshots"
 _CHUNK_KEY_SIZE = 4
+_NUMBER_MAX = (1 << 8 * _CHUNK_KEY_SIZE) - 1
+_POSITION_MAX = (1 << 8 * codec.KEY_SIZE) - 1
 
 logger = Notices(__name__)
 
@@ -245,9 +247,14 @@ def _keys_of(txn: Transaction, position: int) -> list[bytes]:
     return found
 
 
-def headers(txn: Transaction) -> Iterator[tuple[int, bytes]]:
-    """Iterate over the positions of all snapshots, newest first, and their headers' bytes."""
-    start = b"\xff" * (codec.KEY_SIZE + _CHUNK_KEY_SIZE)
+def headers(txn: Transaction, through: int = _POSITION_MAX) -> Iterator[tuple[int, bytes]]:
+    """Iterate over the positions of snapshots, newest first, and their headers' bytes.
+
+    Args:
+        txn: where to read.
+        through: the newest position that counts.
+    """
+    start = _key(through, _NUMBER_MAX)
     while True:
         found = next(txn.scan(_DATABASE, start, reverse=True), None)
         if found is None:
@@ -258,7 +265,7 @@ def headers(txn: Transaction) -> Iterator[tuple[int, bytes]]:
             yield position, header
         if position == 0:
             return
-        start = _key(position - 1, 0xFFFFFFFF)
+        start = _key(position - 1, _NUMBER_MAX)
 
 
 def raw_header(txn: Transaction, position: int) -> bytes | None:
@@ -400,18 +407,22 @@ def _states_in(txn: Transaction, header: Header) -> dict[bytes, State]:
     return states
 
 
-def newest(environment: Environment, through: int) -> Iterator[Header]:
+def newest(environment: Environment, through: int = _POSITION_MAX) -> Iterator[Header]:
     """Iterate over the snapshots at or before a position whose headers check, newest first.
 
-    One whose header does not check is passed over with a warning.
+    Each is read when it is asked for: who opens a store needs one of them. One whose header does
+    not check is passed over with a warning.
     """
-    with environment.read() as txn:
-        found = [(position, raw) for position, raw in headers(txn) if position <= through]
-    for position, raw in found:
+    while through >= 0:
+        with environment.read() as txn:
+            position, raw = next(headers(txn, through), (-1, b""))
+        if position < 0:
+            return
         try:
             yield parse_header(position, raw)
         except CorruptionError as error:
             warn(environment, error)
+        through = position - 1
 
 
 def is_there(txn: Transaction, header: Header) -> bool:
@@ -426,15 +437,7 @@ def warn(environment: Environment, error: CorruptionError) -> None:
 
 def listed(environment: Environment) -> list[SnapshotInfo]:
     """Return the snapshots whose headers check, oldest first."""
-    found: list[SnapshotInfo] = []
-    with environment.read() as txn:
-        for position, raw in headers(txn):
-            try:
-                header = parse_header(position, raw)
-            except CorruptionError as error:
-                warn(environment, error)
-                continue
-            found.append(SnapshotInfo(position, header.time_ns, header.images))
+    found = [SnapshotInfo(it.position, it.time_ns, it.images) for it in newest(environment)]
     return found[::-1]
 
 

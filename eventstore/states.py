@@ -34,10 +34,9 @@ class States:
             length: how many images there are; counted if not given.
         """
         self.table = table
-        self._ask_table: Callable[[bytes], State | None] = (
-            table.get if table.firsts else _NO_STATES.get
-        )
-        self._ask_created: Callable[[bytes], int] = table.created
+        self._ask_table: Callable[[bytes], State | None]
+        self._ask_created: Callable[[bytes], int]
+        self._lay(table)
         self.changes: dict[bytes, State] = {} if changes is None else changes
         self._is_flat = True
         self._added: DigestSet | None = None
@@ -47,6 +46,12 @@ class States:
                 for image, state in self.changes.items()
             )
         self._length = length
+
+    def _lay(self, table: Table) -> None:
+        """Have what is no change answered by a table."""
+        self.table = table
+        self._ask_table = table.get if table.firsts else _NO_STATES.get
+        self._ask_created = table.created
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -141,17 +146,14 @@ class States:
             image: state for image, state in self.changes.items() if held.get(image) is not state
         }
         # In this order: a thread that decides, on a branch, finds an image in one of the two.
-        self.table = table
-        self._ask_table = table.get
-        self._ask_created = table.created
+        self._lay(table)
         self.changes = changes
         self._added = None
 
     def become(self, same: States) -> None:
         """Hold what other states hold, which are of the same position, in the way they do."""
         flat = same._flat()
-        self.table = flat.table
-        self._ask_table = flat._ask_table
+        self._lay(flat.table)
         self.changes = flat.changes
         self._added = None
 

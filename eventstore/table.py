@@ -1,10 +1,9 @@
 """Answer from a snapshot where it lies: rows sorted by digest, read chunk by chunk when needed.
 
-A table never changes. What has been read of it stays in memory in columns, about 100 bytes an
-image, and states that were asked for as objects; what has not been asked for costs nothing, so that
-opening a store takes the same time whatever the number of its images. A chunk that is gone or
-damaged is made good by the one who gave the table, from the log; what a table says never changes by
-that.
+A table never changes. What has been read of it stays in memory in columns, some 60 bytes an image,
+and what was asked for as objects. What has not been asked for costs nothing, so that opening a
+store takes the same time whatever the number of its images. A chunk that is gone or damaged is made
+good by the one who gave the table, from the log; what a table says never changes by that.
 """
 
 from __future__ import annotations

@@ -416,16 +416,14 @@ class ImageView:
             ImageNotFoundError: none is named.
             AmbiguousDigestError: more than one is.
         """
-        found = digest_set.bounds(term)
-        if found is None:
-            raise ImageNotFoundError(term)
+        return digest.to_text(digest_set.lookup(term, self._shown_matches))
+
+    def _shown_matches(self, low: bytes, high: bytes) -> list[bytes]:
         hidden = self._hidden
         if not hidden:
-            matches = self._states.matches(*found)
-        else:
-            shown = (image for image in self._states.between(*found) if image not in hidden)
-            matches = digest_set.first_of(shown)
-        return digest.to_text(digest_set.the_one(term, matches))
+            return self._states.matches(low, high)
+        shown = (image for image in self._states.between(low, high) if image not in hidden)
+        return digest_set.first_of(shown)
 
     def matches(self, low: bytes, high: bytes) -> list[bytes]:
         """Return the first digests, hidden ones too, from `low` through `high`."""
@@ -484,8 +482,7 @@ def fold(view: ImageView, records: Iterable[Record]) -> ImageView:
     Raises:
         CorruptionError: a record does not follow, or says what cannot have happened.
     """
-    for record in records:
-        view.apply(record)
+    view.apply_events((record.position, record.time_ns, record.event) for record in records)
     return view
 
 

@@ -199,3 +199,100 @@ def test_a_difference_needs_no_record_that_two_views_do_not_need(store_path: Pat
         store._environment.write(lambda txn: txn.put("log", *damaged, replace=True))
         assert store.diff(2, 4) == expected
         assert [change.image_id for change in expected.changed] == sorted(ids)
+
+
+def test_a_view_that_lies_over_a_table_anew_asks_that_one_for_everything(store_path: Path) -> None:
+    """A parent that only the table knows is one also for what changes from there on."""
+    with ImageStore.open(store_path) as store:
+        parent, child = (store.create(config(name)) for name in "ab")
+        store.take_snapshot()
+        environment, position = store._environment, store.position
+        view = replay.from_nothing(environment, position)
+        view.become(replay.view_at(environment, position))
+        assert view.changes == 0
+        store.set_parent(child, parent)
+        replay.fold_log(view, environment, position + 1)
+        assert view.get_parent(child) == parent
+        assert_same(view, replay.from_nothing(environment, position + 1))
+
+
+def test_a_view_of_the_past_that_has_come_far_is_kept_no_more(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one that is moved on for ever would hold ever more."""
+    monkeypatch.setattr(snapshots, "INTERVAL_MIN", 4)
+    with ImageStore.open(store_path) as store:
+        for number in range(100):
+            store.create(config(str(number)))
+        for position in range(100):
+            store.as_of(position=position)
+            kept = store._past._kept
+            limit = 2 * snapshots.interval(position)
+            assert kept is None or kept.changes <= limit
+
+
+def test_no_way_to_a_past_snapshot_is_longer_than_two_whole_ones(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all images change all the time, some snapshots stay whole."""
+    for name, value in (("INTERVAL_MIN", 8), ("CHUNK_LENGTH", 4), ("CHAIN_MIN", 0)):
+        monkeypatch.setattr(snapshots, name, value)
+    with ImageStore.open(store_path) as store:
+        ids = [store.create(config(str(number))) for number in range(40)]
+        for turn in range(12):
+            with store.transaction():
+                for image_id in ids:
+                    store.set_last_updated(image_id, turn)
+            store.take_snapshot()
+        with store._environment.read() as txn:
+            there = snapshots.sound(txn)
+            whole = [header for header in there.values() if not header.over]
+            assert 1 < len(whole) < len(there)
+            for header in there.values():
+                rows, at = 0, header
+                while at.over:
+                    rows += sum(
+                        len(snapshots.read_columns(txn, at, number))
+                        for number in range(len(at.chunks))
+                    )
+                    at = there[at.over]
+                assert rows <= len(ids) + snapshots.CHUNK_LENGTH
+
+
+def test_nothing_is_left_of_the_shape_that_a_snapshot_had(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pieces go as soon as a difference, or the same view anew, takes its place."""
+    monkeypatch.setattr(snapshots, "CHUNK_LENGTH", 4)
+    monkeypatch.setattr(snapshots, "DELETIONS_MAX", 3)
+    with ImageStore.open(store_path) as store:
+        environment = store._environment
+        for turn in range(3):
+            for number in range(30):
+                store.create(config(f"{turn} {number}"))
+            for _ in range(2):
+                snapshots.put(environment, replay.view_at(environment, store.position))
+        assert snapshots._strays(environment) == set()
+
+
+def test_opening_reads_one_header_however_many_snapshots_there_are(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a million images are large."""
+    monkeypatch.setattr(snapshots, "INTERVAL_MIN", 2)
+    with ImageStore.open(store_path) as store:
+        for number in range(40):
+            store.create(config(str(number)))
+        assert len(store.snapshots()) > 5
+        store.take_snapshot()
+    parsed: list[int] = []
+    real = snapshots.parse_header
+
+    def counting(position: int, raw: bytes) -> snapshots.Header:
+        parsed.append(position)
+        return real(position, raw)
+
+    monkeypatch.setattr(snapshots, "parse_header", counting)
+    with ImageStore.open(store_path) as store:
+        assert parsed == [40]
+        assert len(store) == 40

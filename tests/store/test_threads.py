@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,3 +198,27 @@ def test_a_close_beside_threads_that_look_at_the_past_ends_all_of_them(store_pat
         store_path,
     )
     assert said == ["[]"]
+
+
+def test_a_thread_that_writes_all_the_time_lets_others_in(store: ImageStore) -> None:
+    """Whoever waits for the turn gets it before one that comes later."""
+    commits, stop = [0], threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            store.create(config(f"busy {commits[0]}"))
+            commits[0] += 1
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        while commits[0] < 3:
+            time.sleep(0.001)
+        before = commits[0]
+        for _ in range(20):
+            store._environment.write(lambda txn: None)
+        between = commits[0] - before
+    finally:
+        stop.set()
+        thread.join()
+    assert between <= 60
