@@ -41,16 +41,18 @@ def to_texts(digests: Sequence[bytes]) -> list[str]:
     return (PREFIX + b"".join(digests).hex("\n", DIGEST_SIZE).replace("\n", _BETWEEN)).split("\n")
 
 
-@lru_cache(PARSED_MAX)
 def parse(text: str) -> bytes | None:
     """Return the 32 bytes of a well-formed id, or None.
 
     Well formed is what Docker takes for a SHA-256 digest: the prefix and 64 lower-case hex
     digits, nothing around them. The last `PARSED_MAX` answers are kept: who asks for an image asks
-    for it again, and looking up costs a fourth of parsing.
+    for it again, and looking up costs a fourth of parsing. Nothing longer than an id is kept.
     """
-    if len(text) != _ID_LENGTH:
-        return None
+    return _parse(text) if len(text) == _ID_LENGTH else None
+
+
+@lru_cache(PARSED_MAX)
+def _parse(text: str) -> bytes | None:
     try:
         digest = a2b_hex(text[_DIGITS_START:])
     except ValueError:

@@ -93,6 +93,14 @@ def members_and_terms(draw: st.DrawFn) -> tuple[set[bytes], list[str]]:
     return members, terms
 
 
+def test_no_text_of_a_hostile_length_is_held() -> None:
+    """A diff id of a config may be megabytes long; only what has an id's length is kept."""
+    kept = digest._parse.cache_info().currsize
+    for number in range(100):
+        assert digest.parse(f"sha256:{number:065x}") is None
+    assert digest._parse.cache_info().currsize == kept
+
+
 def lookup(members: DigestSet, term: str) -> bytes:
     """Look a term up in a set."""
     return digest_set.lookup(term, lambda low, high: first_of(members.between(low, high)))
