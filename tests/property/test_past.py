@@ -13,11 +13,14 @@ from eventstore import (
     ImageView,
     InvalidParentError,
     diff,
+    digest,
     past,
     replay,
     snapshot_headers,
     snapshots,
 )
+from eventstore.states import States
+from eventstore.table import Table
 from making import config
 
 SEEDS = range(14)
@@ -296,3 +299,27 @@ def test_opening_reads_one_header_however_many_snapshots_there_are(
     with ImageStore.open(store_path) as store:
         assert parsed == [40]
         assert len(store) == 40
+
+
+def test_a_branch_finds_every_image_while_another_table_is_laid_below(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread decides on it without the lock, while another stores a snapshot."""
+    with ImageStore.open(store_path) as store:
+        images = [digest.require(store.create(config(name))) for name in "abc"]
+        live = store.view()
+        branch = live.branch(None)
+        asked: list[bool] = []
+        real = States._lay
+
+        def laying(states: States, table: Table) -> None:
+            if states is live._states:
+                asked.append(all(branch.state(image) is not None for image in images))
+            real(states, table)
+            if states is live._states:
+                asked.append(all(branch.state(image) is not None for image in images))
+
+        monkeypatch.setattr(States, "_lay", laying)
+        store.take_snapshot()
+        assert asked == [True, True]
+        assert live.changes == 0
