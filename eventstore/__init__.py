@@ -41,6 +41,7 @@ from eventstore.layers import (
     LayerStore,
     MemoryLayerStore,
 )
+from eventstore.merkle import Checkpoint, leaf_hash, verify_consistency, verify_inclusion
 from eventstore.meta import Fork
 from eventstore.restore import restore
 from eventstore.salvage import SalvageReport, salvage
@@ -52,6 +53,7 @@ from eventstore.writer import StoreTransaction
 
 __all__ = [
     "AmbiguousDigestError",
+    "Checkpoint",
     "ContainerConfig",
     "CorruptionError",
     "Created",
@@ -99,6 +101,9 @@ __all__ = [
     "UnsupportedOSError",
     "ViewDiff",
     "check_store",
+    "leaf_hash",
     "restore",
     "salvage",
+    "verify_consistency",
+    "verify_inclusion",
 ]

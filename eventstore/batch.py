@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventstore import clock, codec, configs, log
+from eventstore import clock, codec, configs, hashes, log
 from eventstore.events import Deleted, Event, Record
 from eventstore.lmdb_transaction import Transaction
 from eventstore.view import ImageView, ReadConfig
@@ -114,6 +114,7 @@ class Batch:
         """
         log.append_all(txn, self.records)
         log.note_end(txn, self.view.position)
+        hashes.extend(txn, self.start, self.view.position)
         for image, config in self.configs.items():
             configs.put(txn, image, config)
         for image, position in self._gone.items():

@@ -155,6 +155,12 @@ def decode_events(stored: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[int, 
         yield int.from_bytes(key, "big"), envelope.time_ns, event
 
 
+def checksum_matches(key: bytes, raw: bytes) -> bool:
+    """Tell whether the bytes under the key of a position are those that were stored there."""
+    checksum = crc32(raw[:-CHECKSUM_SIZE], crc32(key)).to_bytes(CHECKSUM_SIZE, "big")
+    return len(raw) > CHECKSUM_SIZE and raw.endswith(checksum)
+
+
 def decode_envelope(position: int, raw: bytes) -> Envelope:
     """Return what is stored, checked, its event not yet upcast.
 

@@ -4,6 +4,7 @@ With `lmdb_transaction`, `lmdb_files` and `lmdb_structure` the only module that 
 environment is one directory (mode 0700, files 0600), in LMDB's 0.9 format. Its databases and keys::
 
     meta        name (text)                         format, store_id, …: see meta
+                "hash", level, index                interior hashes of the log, see hashes
     log         position, 8 bytes big-endian        record, see codec
     configs     digest, 32 bytes                    1 byte how, then the config, see configs
     snapshots   position, 8 bytes; chunk, 4 bytes   view rows, see snapshots

@@ -39,6 +39,7 @@ from eventstore import (
     codec,
     configs,
     digest,
+    hashes,
     lmdb_pages,
     log,
     meta,
@@ -455,6 +456,7 @@ class _Writer:
     def _write_notes(self, txn: Transaction) -> None:
         """Write what is derived from the log: its end, and the ends of streams."""
         log.note_end(txn, self.view.position)
+        hashes.extend(txn, 0, self.view.position)
         for image in sorted(self.created):
             if self.view.state(image) is None:
                 log.put_tombstone(txn, image, self.heads[image])

@@ -23,7 +23,7 @@ from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment, WriteSession
 from eventstore.lmdb_transaction import MapFullError
 from eventstore.notices import Notices
-from eventstore.reader import StoreReader
+from eventstore.proofs import StoreProver
 from eventstore.turns import Judge, Request, Turns
 from eventstore.view import fold
 
@@ -80,7 +80,7 @@ class Block:
             self._steps.close()
 
 
-class StoreWriter(StoreReader):
+class StoreWriter(StoreProver):
     """How an open store is written to; `ImageStore` says what can be written."""
 
     def __init__(

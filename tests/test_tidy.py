@@ -39,6 +39,7 @@ ORDER = [
     "view",
     "decide",
     "diff",
+    "merkle",
     "codec",
     "store_files",
     "reader_slots",
@@ -52,6 +53,7 @@ ORDER = [
     "structure",
     "configs",
     "log",
+    "hashes",
     "meta",
     "backup",
     "snapshot_headers",
@@ -65,6 +67,7 @@ ORDER = [
     "past",
     "retained",
     "reader",
+    "proofs",
     "writer",
     "store",
     "sources",
@@ -89,6 +92,7 @@ PURE = {
     "view",
     "decide",
     "diff",
+    "merkle",
 }
 IMPURE_MODULES = {"os", "io", "time", "threading", "socket", "pathlib", "random", "lmdb", "logging"}
 CORE_DEPENDENCIES = {"msgspec", "lmdb"}

@@ -1,0 +1,89 @@
+"""Prove what an open store holds, to those who do not trust it.
+
+A checkpoint says how long the log is and what it hashes to. Who has kept one needs no store to
+check, with the functions of `merkle`, that a record is where it is said to be, and that nothing
+before a checkpoint was edited, dropped, swapped or inserted since. Pending records of a transaction
+are no part of the log: only what is committed is proved.
+"""
+
+from __future__ import annotations
+
+from eventstore import hashes, log, merkle
+from eventstore.errors import StoreUsageError
+from eventstore.reader import StoreReader
+
+
+class StoreProver(StoreReader):
+    """What can be proved of an open store."""
+
+    def checkpoint(self, position: int | None = None) -> merkle.Checkpoint:
+        """Return what an outsider keeps, to be sure later that the past was not changed.
+
+        It speaks for every byte of every record up to the position. Sign it, or give it to others,
+        so that it counts (`signing`). Costs as much as a proof.
+
+        Args:
+            position: of which log, the present one if not given.
+
+        Raises:
+            StoreUsageError: the log has no such position.
+            CorruptionError: a record is missing or damaged.
+        """
+        size = self._committed() if position is None else self._checked(position)
+        tree = hashes.Tree(self._environment, size)
+        return merkle.Checkpoint(size, merkle.root_at(size, tree.subtree))
+
+    def inclusion_proof(self, position: int, at: int | None = None) -> list[bytes]:
+        """Return the proof that a record lies at a position; `verify_inclusion` checks it.
+
+        Reads at most 511 records, whatever the length of the log, and some hundred stored hashes
+        for every factor of 256 in it.
+
+        Args:
+            position: of the record.
+            at: of which checkpoint, the present one if not given.
+
+        Raises:
+            StoreUsageError: there is no such record below the checkpoint, or no such checkpoint.
+            CorruptionError: a record is missing or damaged.
+
+        Source: RFC 9162, section 2.1.3.1.
+        """
+        size = self._committed() if at is None else self._checked(at)
+        if not 0 < self._checked(position) <= size:
+            raise StoreUsageError(f"the log up to {size} holds no record {position}")
+        return merkle.inclusion_path(
+            position - 1, size, hashes.Tree(self._environment, size).subtree
+        )
+
+    def consistency_proof(self, old: int, new: int | None = None) -> list[bytes]:
+        """Return the proof that the log only grew between two positions.
+
+        `verify_consistency` checks it, against two checkpoints. Costs as `inclusion_proof`.
+
+        Args:
+            old: the earlier position.
+            new: the later one, the present one if not given.
+
+        Raises:
+            StoreUsageError: the log has no such position, or the earlier one is the greater.
+            CorruptionError: a record is missing or damaged.
+
+        Source: RFC 9162, section 2.1.4.1.
+        """
+        size = self._committed() if new is None else self._checked(new)
+        if self._checked(old) > size:
+            raise StoreUsageError(f"{old} is later than {size}")
+        return merkle.consistency_path(old, size, hashes.Tree(self._environment, size).subtree)
+
+    def leaf_hash(self, position: int) -> bytes:
+        """Return the hash that stands for the record at a position in the tree.
+
+        Raises:
+            StoreUsageError: the log has no such record.
+            CorruptionError: it is missing or damaged.
+        """
+        if not self._checked(position):
+            raise StoreUsageError("positions of records start at 1")
+        with self._environment.read() as txn:
+            return merkle.leaf_hash(log.read_one(txn, position).raw)
