@@ -70,7 +70,7 @@ def extend(txn: Transaction, before: int, after: int, *, limit: int = CATCH_UP_M
         level, above = TILE_HEIGHT, index
         while (above + 1) % TILE_WIDTH == 0:
             above >>= TILE_HEIGHT
-            below = _stored(txn, level, above * TILE_WIDTH, TILE_WIDTH)
+            below = _sound(txn, level, above * TILE_WIDTH, TILE_WIDTH)
             if len(below) < TILE_WIDTH:
                 break  # one is damaged: what is above it is made when it is asked for
             level += TILE_HEIGHT
@@ -114,7 +114,7 @@ def _leaves(txn: Transaction, tile: int, width: int) -> list[bytes]:
     return leaves
 
 
-def _stored(txn: Transaction, level: int, start: int, count: int) -> dict[int, bytes]:
+def _sound(txn: Transaction, level: int, start: int, count: int) -> dict[int, bytes]:
     """Return the hashes of a level that are stored and check, by index, in order."""
     sound: dict[int, bytes] = {}
     for key, value in txn.page(_META, key_of(level, start), count):
@@ -125,6 +125,41 @@ def _stored(txn: Transaction, level: int, start: int, count: int) -> dict[int, b
         if found is not None:
             sound[index] = found
     return sound
+
+
+def stored(txn: Transaction) -> dict[bytes, bytes]:
+    """Return all that is stored of hashes, as it lies there, by key."""
+    found: dict[bytes, bytes] = {}
+    for key, value in txn.scan(_META, PREFIX):
+        if not key.startswith(PREFIX):
+            break
+        found[key] = value
+    return found
+
+
+class Derivation:
+    """The hashes that a log should have stored, derived from its records one by one."""
+
+    def __init__(self) -> None:
+        """Start at the first record."""
+        self._pending: dict[int, list[bytes]] = {}
+        self._count = 0
+
+    def add(self, raw: bytes) -> dict[bytes, bytes]:
+        """Take the next record in; return keys and values of what it completes."""
+        self._count += 1
+        complete: dict[bytes, bytes] = {}
+        level, found = 0, leaf_hash(raw)
+        while True:
+            row = self._pending.setdefault(level, [])
+            row.append(found)
+            if len(row) < TILE_WIDTH:
+                return complete
+            found = pyramid(row)[-1][0]
+            row.clear()
+            level += TILE_HEIGHT
+            key = key_of(level, (self._count >> level) - 1)
+            complete[key] = pack(key, found)
 
 
 class Tree:
@@ -166,10 +201,8 @@ class Tree:
             with self._environment.read() as txn:
                 return _leaves(txn, start // TILE_WIDTH, width)
         with self._environment.read() as txn:
-            stored = _stored(txn, level, start, width)
-        missing = (at for at in range(start, start + width) if at not in stored)
-        stored.update({at: self._made(level, at) for at in missing})
-        return [stored[at] for at in range(start, start + width)]
+            sound = _sound(txn, level, start, width)
+        return [sound.get(at) or self._made(level, at) for at in range(start, start + width)]
 
     def _made(self, level: int, index: int) -> bytes:
         """Return a hash that is not stored, made of those below it."""

@@ -19,6 +19,7 @@ from eventstore import (
     codec,
     configs,
     digest,
+    hashes,
     log,
     meta,
     snapshot_headers,
@@ -40,8 +41,9 @@ class Problem(Struct, frozen=True):
     """Something that does not agree.
 
     Attributes:
-        kind: `structure`, `meta`, `log`, `config`, `snapshot` or `tombstone`; `lost` is a config
-            that was lost before this store was salvaged, as that noted: no new damage.
+        kind: `structure`, `meta`, `log`, `config`, `snapshot`, `tombstone` or `hash`, a hash of
+            the log's Merkle tree; `lost` is a config that was lost before this store was salvaged,
+            as that noted: no new damage.
         message: what is wrong, for people.
         position: the record or snapshot that it is about, or None.
         image_id: the image that it is about, or None.
@@ -117,9 +119,10 @@ def _derived(read: Read) -> Iterator[Problem]:
     with read() as txn:
         first = _Extent(txn)
         stored = dict(snapshots.headers(txn))
+        hashed = hashes.stored(txn)
         problems = list(_identity(txn))
     yield from problems  # with no transaction open, whatever is done meanwhile
-    replayed = _Replay(read, stored)
+    replayed = _Replay(read, stored, hashed)
     yield from replayed.run(first)
     stored_configs: set[bytes] = set()
     yield from _configs(read, replayed.created, stored_configs)
@@ -161,9 +164,12 @@ class _Extent:
 class _Replay:
     """One pass over the log, with what it leaves behind."""
 
-    def __init__(self, read: Read, stored: dict[int, bytes]) -> None:
+    def __init__(self, read: Read, stored: dict[int, bytes], hashed: dict[bytes, bytes]) -> None:
         self.read = read
         self.stored = stored
+        self.hashed = hashed
+        self.derivation = hashes.Derivation()
+        self.gapless = True
         self.reported: set[int] = set()
         self.view = ImageView()
         self.sound = True
@@ -186,10 +192,14 @@ class _Replay:
             if position != expected:
                 yield self._missing(expected, position - 1)
             yield from self._stored(position, raw)
+            yield from self._hashes(position, raw)
             if extent.noted is not None and position > extent.noted:
                 yield Problem("log", f"record {position} is behind the noted end", position)
         if extent.noted is not None and position < extent.noted:
             yield self._missing(position + 1, extent.noted)
+        if self.gapless:
+            for key in sorted(self.hashed):
+                yield Problem("hash", f"the stored hash {key.hex()} is of no records")
         yield from self._other_snapshots(max(position, extent.noted or 0))
 
     def _entries(self, last_key: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -209,7 +219,7 @@ class _Replay:
             yield from page
 
     def _missing(self, first: int, last: int) -> Problem:
-        self.sound = False
+        self.sound = self.gapless = False
         which = f"record {first} is" if first == last else f"records {first} to {last} are"
         return Problem("log", f"{which} missing", first)
 
@@ -223,6 +233,16 @@ class _Replay:
         yield from self._record(record)
         if self.sound:
             yield from self._snapshot()
+
+    def _hashes(self, position: int, raw: bytes) -> Iterator[Problem]:
+        """Compare the stored hashes that a record completes; one that is missing is no problem."""
+        if not self.gapless or not codec.checksum_matches(codec.position_key(position), raw):
+            self.gapless = False
+            return
+        for key, value in self.derivation.add(raw).items():
+            if self.hashed.pop(key, value) != value:
+                text = f"the stored hash of the records up to {position} is not theirs"
+                yield Problem("hash", text, position)
 
     def _record(self, record: Record) -> Iterator[Problem]:
         image, position = record.event.digest, record.position
