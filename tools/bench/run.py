@@ -41,6 +41,7 @@ SUBJECTS = (
     "disk",
     "start",
     "stopping",
+    "proofs",
 )
 
 
