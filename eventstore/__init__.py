@@ -12,6 +12,8 @@ from eventstore.errors import (
     LayerMissingError,
     LayerNotFoundError,
     MassDeleteError,
+    PastChangedError,
+    ProofError,
     SourceError,
     StoreClosedError,
     StoreForkedError,
@@ -33,7 +35,9 @@ from eventstore.events import (
     ParentSet,
     Record,
 )
+from eventstore.exporting import Export, check_export, export_records
 from eventstore.image import ContainerConfig, History, Image, RootFS
+from eventstore.importing import Imported, import_records
 from eventstore.layers import (
     DockerLayerDB,
     Layer,
@@ -62,6 +66,7 @@ __all__ = [
     "DockerLayerDB",
     "Event",
     "EventStoreError",
+    "Export",
     "Fork",
     "History",
     "Image",
@@ -70,6 +75,7 @@ __all__ = [
     "ImageNotFoundError",
     "ImageStore",
     "ImageView",
+    "Imported",
     "InvalidImageError",
     "InvalidParentError",
     "LastUpdatedSet",
@@ -82,7 +88,9 @@ __all__ = [
     "MassDeleteError",
     "MemoryLayerStore",
     "ParentSet",
+    "PastChangedError",
     "Problem",
+    "ProofError",
     "Record",
     "RootFS",
     "SalvageReport",
@@ -100,7 +108,10 @@ __all__ = [
     "UnknownFormatError",
     "UnsupportedOSError",
     "ViewDiff",
+    "check_export",
     "check_store",
+    "export_records",
+    "import_records",
     "leaf_hash",
     "restore",
     "salvage",

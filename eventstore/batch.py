@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from eventstore import clock, codec, configs, hashes, log
+from eventstore.errors import CorruptionError
 from eventstore.events import Deleted, Event, Record
 from eventstore.lmdb_transaction import Transaction
 from eventstore.view import ImageView, ReadConfig
@@ -23,6 +24,7 @@ class Batch:
         records: what will be appended, in order.
         start: the position that it follows.
         configs: digest to config bytes of what will be created.
+        lost: digests of what will be created without its config, which nobody has any more.
         ahead_ns: by how much the time of a record had to be later than the clock's, at most.
     """
 
@@ -47,6 +49,7 @@ class Batch:
         self.actor = actor
         self.records: list[Record] = []
         self.configs: dict[bytes, bytes] = {}
+        self.lost: set[bytes] = set()
         self.ahead_ns = 0
         self.start = live.position
         self._now = now
@@ -89,12 +92,30 @@ class Batch:
             previous=self._gone_at(image) if state is None else state.last,
             event=event,
         )
-        view.apply(record)
-        self.records.append(record)
+        self._take(record)
         if time_ns - now > self.ahead_ns:
             self.ahead_ns = time_ns - now
-        if isinstance(event, Deleted):
-            self._gone[image] = position
+
+    def take(self, record: Record) -> None:
+        """Take in a record of another log as it is, whose next it must be here, too.
+
+        Raises:
+            CorruptionError: it does not follow, or says what cannot have happened.
+        """
+        image = record.event.digest
+        state = self.view.state(image)
+        previous = self._gone_at(image) if state is None else state.last
+        if record.previous != previous or not 0 < record.batch <= record.position:
+            raise CorruptionError(
+                f"record {record.position} does not follow", position=record.position
+            )
+        self._take(record)
+
+    def _take(self, record: Record) -> None:
+        self.view.apply(record)
+        self.records.append(record)
+        if isinstance(record.event, Deleted):
+            self._gone[record.event.digest] = record.position
 
     def _gone_at(self, image: bytes) -> int:
         """Return the last position of an image that is not there, 0 if it never was."""
@@ -117,6 +138,8 @@ class Batch:
         hashes.extend(txn, self.start, self.view.position)
         for image, config in self.configs.items():
             configs.put(txn, image, config)
+        for image in self.lost:
+            configs.put_lost(txn, image)
         for image, position in self._gone.items():
             if self.view.state(image) is None:
                 log.put_tombstone(txn, image, position)

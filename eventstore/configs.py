@@ -30,13 +30,18 @@ def put(txn: Transaction, key: bytes, config: bytes) -> None:
 
 
 def put_lost(txn: Transaction, key: bytes) -> None:
-    """Note that the config under a digest was lost."""
-    txn.put(_DATABASE, key, _LOST)
+    """Note that the config under a digest was lost, unless it is there."""
+    txn.add(_DATABASE, key, _LOST)
 
 
 def is_lost(value: bytes) -> bool:
     """Tell whether a stored value says that the config was lost before the store was salvaged."""
     return value == _LOST
+
+
+def is_gone(txn: Transaction, key: bytes) -> bool:
+    """Tell whether a config is known to be there no more."""
+    return is_lost(txn.get(_DATABASE, key) or b"")
 
 
 def get(txn: Transaction, key: bytes) -> bytes:

@@ -119,6 +119,51 @@ def consistency_path(old: int, new: int, subtree: Subtree) -> list[bytes]:
     return path[::-1]
 
 
+class Frontier:
+    """The left edge of a log: what is needed of its first records to hash on from there.
+
+    Attributes:
+        position: of how many records.
+        hashes: the hashes over their whole powers of two, the greatest first; one for each bit that
+            is set in the position.
+    """
+
+    def __init__(self, position: int = 0, hashes: Sequence[bytes] = ()) -> None:
+        """Take an edge over.
+
+        Raises:
+            ValueError: so many records have another number of hashes, or those are none.
+        """
+        if position < 0 or position.bit_count() != len(hashes) or not _are_hashes(hashes):
+            raise ValueError(f"no frontier of {position} records")
+        self.position = position
+        self.hashes = list(hashes)
+
+    @classmethod
+    def at(cls, position: int, subtree: Subtree) -> Frontier:
+        """Return the edge of the first records of a log."""
+        levels = [level for level in range(position.bit_length()) if position >> level & 1]
+        found = [subtree(level, (position >> level) - 1) for level in reversed(levels)]
+        return cls(position, found)
+
+    def add(self, leaf: bytes) -> None:
+        """Move over the next record, given as its leaf hash."""
+        found, position = leaf, self.position
+        while position & 1:
+            found, position = node_hash(self.hashes.pop(), found), position >> 1
+        self.hashes.append(found)
+        self.position += 1
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint of the records up to here."""
+        if not self.hashes:
+            return Checkpoint(0, EMPTY_ROOT)
+        found = self.hashes[-1]
+        for left in reversed(self.hashes[:-1]):
+            found = node_hash(left, found)
+        return Checkpoint(self.position, found)
+
+
 def verify_inclusion(
     checkpoint: Checkpoint, position: int, leaf: bytes, proof: Sequence[bytes]
 ) -> bool:

@@ -8,7 +8,7 @@ are no part of the log: only what is committed is proved.
 
 from __future__ import annotations
 
-from eventstore import hashes, log, merkle
+from eventstore import configs, hashes, log, merkle
 from eventstore.errors import StoreUsageError
 from eventstore.reader import StoreReader
 
@@ -87,3 +87,22 @@ class StoreProver(StoreReader):
             raise StoreUsageError("positions of records start at 1")
         with self._environment.read() as txn:
             return merkle.leaf_hash(log.read_one(txn, position).raw)
+
+    def frontier(self, position: int) -> merkle.Frontier:
+        """Return the left edge of the log at a position, from which its root can be hashed on.
+
+        Raises:
+            StoreUsageError: the log has no such position.
+            CorruptionError: a record is missing or damaged.
+        """
+        size = self._checked(position)
+        return merkle.Frontier.at(size, hashes.Tree(self._environment, size).subtree)
+
+    def stored_config(self, image: bytes) -> bytes | None:
+        """Return the config under a digest, also of an image that is gone; None if it was lost.
+
+        Raises:
+            CorruptionError: its bytes are not those that were stored.
+        """
+        with self._environment.read() as txn:
+            return None if configs.is_gone(txn, image) else configs.get(txn, image)

@@ -53,6 +53,7 @@ from eventstore.events import Created, Record
 from eventstore.lmdb_env import DATABASES, Environment
 from eventstore.lmdb_pages import PageFile, Tree
 from eventstore.lmdb_transaction import Transaction
+from eventstore.record_lines import as_json
 from eventstore.verify import Problem
 from eventstore.view import ImageView
 
@@ -463,7 +464,7 @@ class _Writer:
 
     def _write_beside(self) -> tuple[int, int]:
         """Write what has no place in the new store; return how many records and configs."""
-        records = [_shown(record) for record in self._beside()]
+        records = [as_json(record) for record in self._beside()]
         images = sorted(self.found.configs.keys() - self.created)
         if not records and not images and not self.lost:
             return 0, 0
@@ -481,27 +482,6 @@ class _Writer:
 def _missing(first: int, last: int) -> Problem:
     which = f"record {first} is" if first == last else f"records {first} to {last} are"
     return Problem("log", f"{which} missing", first)
-
-
-def _shown(record: Record) -> dict[str, object]:
-    """Return a record as a JSON object for people, with its exact bytes."""
-    fields = msgspec.structs.asdict(record.event)
-    return {
-        "position": record.position,
-        "time": record.time.isoformat(),
-        "time_ns": record.time_ns,
-        "actor": record.actor,
-        "reason": record.reason,
-        "batch": record.batch,
-        "previous": record.previous,
-        "image": record.image_id,
-        "event": type(record.event).__name__,
-        "fields": {
-            name: value.hex() if isinstance(value, bytes) else value
-            for name, value in fields.items()
-        },
-        "raw": record.raw.hex(),
-    }
 
 
 def _write_lines(path: Path, lines: Iterable[object]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from eventstore.errors import (
     StoreClosedError,
     StoreUsageError,
 )
-from eventstore.events import Created, Event, pack_chain
+from eventstore.events import Created, Event, Record, pack_chain
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import MAP_SIZE, Environment
@@ -297,6 +297,29 @@ class ImageStore(StoreWriter):
         """
         image = digest.require(image_id)
         self._mutate(reason, _each(lambda view: decide.mark_built(view, image)))
+
+    def append_exact(self, records: Iterable[tuple[Record, bytes | None]]) -> None:
+        """Append records of another log as they are, byte for byte, all or none.
+
+        They must go on where this log ends; `importing` proves that the logs are one up to there.
+
+        Args:
+            records: each with the config of the image that it creates, None if nobody has it.
+
+        Raises:
+            CorruptionError: one does not follow, or says what cannot have happened.
+            StoreUsageError: with a layer store, whose references only this store's own events take.
+        """
+        if self._retained.active:
+            raise StoreUsageError("open the store without a layer store to import into it")
+        with self._gathering() as batch:
+            for record, config in records:
+                batch.take(record)
+                if isinstance(record.event, Created):
+                    if config is None:
+                        batch.lost.add(record.event.digest)
+                    else:
+                        batch.configs[record.event.digest] = config
 
     # Upkeep.
 

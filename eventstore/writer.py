@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -301,6 +302,12 @@ class StoreWriter(StoreProver):
         if whole.error is not None:
             raise whole.error
         return transaction
+
+    @contextmanager
+    def _gathering(self) -> Generator[Batch]:
+        """Give the batch of a transaction of its own."""
+        with Block(self._steps("")) as transaction:
+            yield transaction._batch
 
     # What both do.
 

@@ -1,0 +1,85 @@
+"""The commands `export` and `import`, which carry records from one store to another."""
+
+from __future__ import annotations
+
+import click
+
+from eventstore import exporting, importing
+from eventstore.cli import output
+from eventstore.cli.moments import position_of
+from eventstore.cli.options import json_option, open_to_read, path_of, store_option
+from eventstore.cli.output import line, note
+
+
+@click.command("export")
+@click.argument("destination", type=click.Path(readable=False))
+@click.option("--after", metavar="WHEN", help="Records behind this moment; all if not given.")
+@click.option("--through", metavar="WHEN", help="Records up to this moment; now if not given.")
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(list(exporting.FILES)),
+    default="jsonl",
+    show_default=True,
+    help="Lines of JSON, or CloudEvents 1.0 in lines.",
+)
+@json_option
+@store_option
+def export_command(
+    destination: str,
+    after: str | None,
+    through: str | None,
+    form: str,
+    as_json: bool,
+    store_path: str | None,
+) -> None:
+    """Write records to the new directory DESTINATION, with a proof beside them.
+
+    Whoever has a checkpoint of the store can check that nothing was changed or left out.
+    """
+    with open_to_read(store_path) as store:
+        start = 0 if after is None else position_of(store, after)
+        end = store.position if through is None else position_of(store, through)
+        found = exporting.export_records(store, destination, after=start, through=end, form=form)
+    if as_json:
+        output.json_line(
+            {
+                "path": output.path_text(destination),
+                "after": start,
+                "through": found.position,
+                "root_hash": found.root_hash.hex(),
+            }
+        )
+    else:
+        line(f"{destination}: {found.position - start} records, through @{found.position}")
+        line(f"root hash {found.root_hash.hex()}")
+
+
+@click.command("import")
+@click.argument("source", metavar="EXPORT", type=click.Path(readable=False))
+@json_option
+@store_option
+def import_command(source: str, as_json: bool, store_path: str | None) -> None:
+    """Append the records of EXPORT to the store that they go on from, byte for byte.
+
+    A range from the first record makes a new store. Everything is checked before anything is
+    appended.
+    """
+    path = path_of(store_path)
+    found = importing.import_records(source, path)
+    if as_json:
+        output.json_line(
+            {
+                "path": output.path_text(path),
+                "from": found.store_id,
+                "appended": found.appended,
+                "position": found.checkpoint.position,
+                "root_hash": found.checkpoint.root_hash.hex(),
+                "configs_missing": found.configs_missing,
+            }
+        )
+        return
+    line(f"{path}: {found.appended} records appended, through @{found.checkpoint.position}")
+    line(f"root hash {found.checkpoint.root_hash.hex()}")
+    if found.configs_missing:
+        note(f"eventstore: {found.configs_missing} images came without their config")

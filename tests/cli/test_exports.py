@@ -1,0 +1,83 @@
+"""The commands `export` and `import`, on what a real Docker host's syncs have left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli_types import Command, Host
+from eventstore import ImageStore
+
+
+@pytest.mark.parametrize("form", ["jsonl", "cloudevents"])
+def test_a_real_log_is_carried_in_two_parts(
+    command: Command, host: Host, tmp_path: Path, form: str
+) -> None:
+    """The copy answers as the store did."""
+    middle, end = host.ends[0], host.ends[-1]
+    with ImageStore.open(host.path, read_only=True) as store:
+        root = store.checkpoint().root_hash.hex()
+    said = command(
+        "export", tmp_path / "a", "--through", f"@{middle}", "--as", form, "-s", host.path
+    )
+    assert said.code == 0
+    assert said.lines[0] == f"{tmp_path / 'a'}: {middle} records, through @{middle}"
+    (rest,) = command(
+        "export", tmp_path / "b", "--after", f"@{middle}", "--as", form, "--json", "-s", host.path
+    ).json
+    assert rest == {
+        "path": str(tmp_path / "b"),
+        "after": middle,
+        "through": end,
+        "root_hash": root,
+    }
+    assert command("import", tmp_path / "a", "-s", tmp_path / "elsewhere").code == 0
+    (done,) = command("import", tmp_path / "b", "--json", "-s", tmp_path / "elsewhere").json
+    assert (done["appended"], done["position"], done["root_hash"]) == (end - middle, end, root)
+    assert command("verify", "-s", tmp_path / "elsewhere").code == 0
+    for arguments in (["ls", "-a"], ["tree"], ["log"], ["ls", "-a", "--at", f"@{middle}"]):
+        copy, here = (command(*arguments, "-s", path) for path in (tmp_path / "elsewhere", host.path))
+        assert copy.out == here.out
+
+
+def test_a_bent_export_is_refused_in_one_line(
+    command: Command, host: Host, tmp_path: Path
+) -> None:
+    """And no store comes of it."""
+    command("export", tmp_path / "out", "-s", host.path)
+    path = tmp_path / "out" / "records.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    shown = json.loads(lines[7])
+    lines[7] = json.dumps(shown | {"actor": "nobody\x1b[31m"}).encode() + b"\n"
+    path.write_bytes(b"".join(lines))
+    said = command("import", tmp_path / "out", "-s", tmp_path / "elsewhere")
+    assert said.code == 1
+    assert said.err.startswith("eventstore: line 8 does not say what its record says")
+    assert len(said.err.splitlines()) == 1
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["export", "{out}", "--after", "@99999"], 2),
+        (["export", "{out}", "--as", "xml"], 2),
+        (["export", "{taken}"], 3),
+        (["import", "{taken}"], 1),
+        (["import", "{absent}"], 3),
+        (["import"], 2),
+    ],
+)
+def test_nonsense_is_refused(
+    command: Command, host: Host, tmp_path: Path, arguments: list[str], code: int
+) -> None:
+    """With the right code, in one line, and nothing is written."""
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "proof.json").write_text("{}")
+    places = {name: str(tmp_path / name) for name in ("out", "taken", "absent")}
+    filled = [argument.format(**places) for argument in arguments]
+    said = command(*filled, "-s", host.path)
+    assert (said.code, len(said.err.splitlines())) == (code, 1)
+    assert not (tmp_path / "out").exists()
