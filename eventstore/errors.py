@@ -108,6 +108,14 @@ class MassDeleteError(EventStoreError):
         super().__init__(f"this would delete {deletions} of {images} images")
 
 
+class ProofError(EventStoreError, ValueError):
+    """What claims to prove something does not: ask whoever gave it for a sound one.
+
+    A checkpoint, a signature or a proof is malformed, is not by a key that is trusted, or speaks
+    for something else.
+    """
+
+
 class StoreUsageError(EventStoreError):
     """The store was used in a way that it does not allow: change the calling code."""
 
@@ -211,6 +219,14 @@ class CorruptionError(EventStoreError):
         self.position = position
         self.digest = digest
         super().__init__(message)
+
+
+class PastChangedError(CorruptionError):
+    """The log is not the one that a checkpoint was taken of: somebody changed the past.
+
+    Attributes:
+        position: of the checkpoint: at most so many records are as they were.
+    """
 
 
 class UnknownFormatError(CorruptionError):

@@ -31,6 +31,7 @@ from eventstore.cli import (
     history,
     listing,
     naming,
+    proofs,
     salvaging,
     syncing,
     upkeep,
@@ -45,6 +46,7 @@ _SEE_DAMAGE = (
     "keep it as it is; `eventstore verify` lists the damage, `eventstore salvage` gets out what is"
     " sound"
 )
+_SEE_PAST = "keep the store and the checkpoint as they are, both are evidence"
 _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
     (naming.ImageGoneError, NO, ""),  # it says itself where to look
     (errors.ImageNotFoundError, NO, _SEE_LISTING),
@@ -59,6 +61,8 @@ _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
     (errors.StoreFullError, UNUSABLE, "nothing was changed: make room and run it again"),
     (errors.StoreIOError, UNUSABLE, "check the path and its permissions"),
     (errors.SourceError, UNUSABLE, "nothing was changed"),
+    (errors.ProofError, NO, ""),
+    (errors.PastChangedError, DAMAGED, _SEE_PAST),
     (errors.UnknownFormatError, DAMAGED, "use the version that wrote it, or another folder"),
     (errors.CorruptionError, DAMAGED, _SEE_DAMAGE),
 )
@@ -120,6 +124,12 @@ for _command in (
     changes.set_parent,
     changes.mark_built,
     changes.touch,
+    proofs.checkpoint,
+    proofs.prove,
+    proofs.check,
+    proofs.audit,
+    proofs.keygen,
+    proofs.export_tiles,
     demo.demo,
 ):
     cli.add_command(_command)

@@ -17,6 +17,7 @@ PARENTS = {
     "LayerNotFoundError": (EventStoreError, LookupError),
     "SourceError": (EventStoreError,),
     "MassDeleteError": (EventStoreError,),
+    "ProofError": (EventStoreError, ValueError),
     "StoreUsageError": (EventStoreError,),
     "StoreClosedError": (eventstore.StoreUsageError,),
     "StoreReadOnlyError": (eventstore.StoreUsageError,),
@@ -27,6 +28,7 @@ PARENTS = {
     "StoreFullError": (EventStoreError, OSError),
     "StoreIOError": (EventStoreError, OSError),
     "CorruptionError": (EventStoreError,),
+    "PastChangedError": (eventstore.CorruptionError,),
     "UnknownFormatError": (eventstore.CorruptionError,),
 }
 
