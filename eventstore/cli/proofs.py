@@ -7,7 +7,6 @@ or into a new file. Nothing is overwritten.
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -195,7 +194,7 @@ def keygen(name: str, output: str | None) -> None:
 
     The private key goes into a new file that only its owner can read.
     """
-    key = notes.SigningKey(notes.checked_name(name), secrets.token_bytes(32))
+    key = notes.SigningKey(notes.checked_name(name), os.urandom(32))
     public = key.verifier.text
     target = f"{name.rstrip('/').rpartition('/')[2]}.key" if output is None else output
     _write_new(target, f"{key.text}\n".encode(), 0o600)
