@@ -336,6 +336,10 @@ def _write(name: str | None, content: bytes) -> None:
     if name is not None:
         _write_new(name, content, 0o666)
         return
+    if sys.stdout.isatty() and output.steers(content):
+        raise click.UsageError(
+            "a name in it may steer a terminal: give --output, or send it to a file or a pipe"
+        )
     sys.stdout.flush()
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -86,14 +87,14 @@ def ground(tmp_path: Path, command: Command) -> Ground:
     return Ground(tmp_path, command)
 
 
-def encoded(position: int, raw: bytes, at: int | None = None, **other: object) -> bytes:
+def encoded(position: int, raw: bytes, at: int | None = None, **other: Any) -> bytes:
     """Return a record with something changed, its checksum right for where it goes."""
     found = codec.decode(position, raw)
     fields = {
         name: getattr(found, name)
         for name in ("time_ns", "actor", "reason", "batch", "previous", "event")
     }
-    return codec.encode(position if at is None else at, **(fields | other)).raw  # type: ignore[arg-type]
+    return codec.encode(position if at is None else at, **(fields | other)).raw
 
 
 def edited(log: Log) -> Log:
