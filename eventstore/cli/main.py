@@ -32,6 +32,7 @@ from eventstore.cli import (
     history,
     listing,
     naming,
+    proofs,
     salvaging,
     syncing,
     upkeep,
@@ -46,6 +47,7 @@ _SEE_DAMAGE = (
     "keep it as it is; `eventstore verify` lists the damage, `eventstore salvage` gets out what is"
     " sound"
 )
+_SEE_PAST = "keep the store and the checkpoint as they are, both are evidence"
 _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
     (naming.ImageGoneError, NO, ""),  # it says itself where to look
     (errors.ImageNotFoundError, NO, _SEE_LISTING),
@@ -61,6 +63,7 @@ _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
     (errors.StoreIOError, UNUSABLE, "check the path and its permissions"),
     (errors.SourceError, UNUSABLE, "nothing was changed"),
     (errors.ProofError, NO, ""),
+    (errors.PastChangedError, DAMAGED, _SEE_PAST),
     (errors.UnknownFormatError, DAMAGED, "use the version that wrote it, or another folder"),
     (errors.CorruptionError, DAMAGED, _SEE_DAMAGE),
 )
@@ -124,6 +127,12 @@ for _command in (
     changes.set_parent,
     changes.mark_built,
     changes.touch,
+    proofs.checkpoint,
+    proofs.prove,
+    proofs.check,
+    proofs.audit,
+    proofs.keygen,
+    proofs.export_tiles,
     demo.demo,
 ):
     cli.add_command(_command)

@@ -42,9 +42,7 @@ def test_a_real_log_is_carried_in_two_parts(
         assert copy.out == command(*arguments, "-s", host.path).out
 
 
-def test_a_bent_export_is_refused_in_one_line(
-    command: Command, host: Host, tmp_path: Path
-) -> None:
+def test_a_bent_export_is_refused_in_one_line(command: Command, host: Host, tmp_path: Path) -> None:
     """And no store comes of it."""
     command("export", tmp_path / "out", "-s", host.path)
     path = tmp_path / "out" / "records.jsonl"

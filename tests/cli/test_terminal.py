@@ -26,7 +26,7 @@ import pytest
 
 from attacking import TOOLS
 from docker_data import imagedb, unpack
-from eventstore import ImageStore
+from eventstore import ImageStore, notes, proof_file
 from eventstore.cli.main import cli
 from eventstore.cli.output import json_text, printable, steers
 from eventstore.lmdb_env import Environment
@@ -92,6 +92,21 @@ def damage(store_path: Path) -> None:
     environment.close()
 
 
+def evil_proof(folder: Path, store_path: Path) -> None:
+    """Write a proof and a checkpoint that are sound, and whose names are hostile."""
+    text = "".join(sign for sign in EVIL if sign >= " ")
+    key = notes.SigningKey("".join(text.split()).replace("+", ""), bytes(32))
+    with ImageStore.open(store_path, read_only=True) as store:
+        record, checkpoint = next(store.records()), store.checkpoint()
+        path = tuple(store.inclusion_proof(1))
+        origin = f"{text}/{store.store_id}"
+    note = notes.signed(notes.Note(notes.LogCheckpoint(origin, checkpoint).text), key)
+    (folder / "evil.note").write_bytes(note.encode())
+    proof = proof_file.ProofFile(1, path, note, record.raw)
+    (folder / "evil.proof").write_bytes(proof.encode())
+    (folder / "evil.vkey").write_text(key.verifier.text)
+
+
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     """Make everything hostile, names of files too."""
@@ -114,6 +129,7 @@ def scene(tmp_path: Path) -> Scene:
     (content / id_of(bad)[7:]).write_bytes(bad)
     (folder / "bad.json").write_bytes(bad)
     (folder / "evil.json").write_bytes(evil_config())
+    evil_proof(folder, store_path)
     commands = command_lines(folder, image_id, gone)
     return Scene(store_path, [["-s", str(store_path), *arguments] for arguments in commands])
 
@@ -121,7 +137,14 @@ def scene(tmp_path: Path) -> Scene:
 def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
     """Return command lines for every command, and for its errors."""
     source = str(folder / "host-a-1")
+    note, proof = str(folder / "evil.note"), str(folder / "evil.proof")
+    key = ["--key", (folder / "evil.vkey").read_text()]
+    proving = [
+        ["audit", "--since", note], ["audit", "--since", note, *key], ["check", proof, *key],
+        ["check", proof, "--checkpoint", note],
+    ]  # fmt: skip
     reading = [
+        *proving,
         ["ls"], ["ls", "-a"], ["tree"], ["tree", image_id], ["show", image_id], ["log"],
         ["log", image_id], ["log", "--reverse", "-n", "2"], ["diff", "@0"], ["diff", "@1", "@2"],
         ["search", image_id], ["search", "--all", gone], ["verify"], ["info"],
@@ -139,6 +162,10 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["backup", str(folder / "store")], ["info", "-s", str(folder / ARGUMENT)],
         ["sync", source, "--os", EVIL, "--dry-run"], ["--help"], ["ls", "--help"], [],
         ["restore", ARGUMENT, ARGUMENT], ["salvage", ARGUMENT, ARGUMENT],
+        ["keygen", ARGUMENT], ["keygen", "k", "-o", note], ["checkpoint"], ["prove", "@1"],
+        ["checkpoint", "--sign", note], ["checkpoint", "--at", ARGUMENT], ["prove", ARGUMENT],
+        ["check", ARGUMENT, *key], ["check", note, *key], ["check", proof, "--key", ARGUMENT],
+        ["audit", "--since", ARGUMENT], ["audit", "--since", proof], ["export-tiles", note],
     ]  # fmt: skip
     writing = [
         ["sync", source, "--os", "linux", "--dry-run", "--allow-mass-delete"],
