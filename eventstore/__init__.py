@@ -5,6 +5,7 @@ from eventstore.errors import (
     AmbiguousDigestError,
     CorruptionError,
     DestinationExistsError,
+    ErasureUnfinishedError,
     EventStoreError,
     ImageNotFoundError,
     InvalidImageError,
@@ -12,6 +13,7 @@ from eventstore.errors import (
     LayerMissingError,
     LayerNotFoundError,
     MassDeleteError,
+    RedactedError,
     SourceError,
     StoreClosedError,
     StoreForkedError,
@@ -32,6 +34,7 @@ from eventstore.events import (
     MarkedBuilt,
     ParentSet,
     Record,
+    Redacted,
 )
 from eventstore.image import ContainerConfig, History, Image, RootFS
 from eventstore.layers import (
@@ -58,6 +61,7 @@ __all__ = [
     "Deleted",
     "DestinationExistsError",
     "DockerLayerDB",
+    "ErasureUnfinishedError",
     "Event",
     "EventStoreError",
     "Fork",
@@ -82,6 +86,8 @@ __all__ = [
     "ParentSet",
     "Problem",
     "Record",
+    "Redacted",
+    "RedactedError",
     "RootFS",
     "SalvageReport",
     "SnapshotInfo",

@@ -44,7 +44,7 @@ PAGE_SIZES = (4096, 8192, 16384, 32768, 2048, 1024, 512)
 VALUE_SIZE_MAX = 1 << 26
 _OVERFLOW_RUN_MAX = 1 << 15
 _ATTEMPTS = 20
-_HEADER = struct.Struct("=QHHHH")
+HEADER = struct.Struct("=QHHHH")
 _NODE = struct.Struct("=HHHH")
 _TREE = struct.Struct("=IHHQQQQQ")
 _META = struct.Struct("=IIQQ")
@@ -166,7 +166,7 @@ class PageFile:
         raw = self._read(slot * page_size, _META_SIZE)
         if len(raw) < _META_SIZE:
             return None
-        number, _, flags, _, _ = _HEADER.unpack_from(raw)
+        number, _, flags, _, _ = HEADER.unpack_from(raw)
         magic, version, _, _ = _META.unpack_from(raw, HEADER_SIZE)
         at = HEADER_SIZE + _META.size
         free, main = tree_of(raw, at), tree_of(raw, at + _TREE.size)
@@ -236,7 +236,7 @@ class PageFile:
             if raw is None:
                 faults.append(f"{name} leads to page {number}, which it may not or is not there")
                 continue
-            said, _, flags, _, _ = _HEADER.unpack_from(raw)
+            said, _, flags, _, _ = HEADER.unpack_from(raw)
             if said != number:
                 faults.append(f"page {number} of {name} says that it is page {said}")
             if flags == LEAF:
@@ -244,7 +244,7 @@ class PageFile:
                     faults.append(f"page {number} of {name} is a leaf at depth {depth}")
                 yield number, raw
             elif flags == BRANCH and depth < min(tree.depth, DEPTH_MAX):
-                below = list(_children(raw))
+                below = list(children(raw))
                 if not below:
                     faults.append(f"page {number} of {name} leads nowhere")
                 waiting += [(child, depth + 1) for child in reversed(below)]
@@ -287,7 +287,7 @@ class PageFile:
         while number < self.pages:
             raw = None if number in known else self.page(number)
             if raw is not None:
-                said, _, flags, lower, upper = _HEADER.unpack_from(raw)
+                said, _, flags, lower, upper = HEADER.unpack_from(raw)
                 if flags == OVERFLOW and said == number:
                     length = lower | upper << 16
                     # What lies in an overflow run is whatever a user stored, also leaves.
@@ -305,7 +305,7 @@ def tree_of(raw: bytes, offset: int) -> Tree:
 
 def _offsets(raw: bytes) -> Iterator[int]:
     """Iterate over the offsets of the nodes of a page, those that lie in it."""
-    _, _, _, lower, upper = _HEADER.unpack_from(raw)
+    _, _, _, lower, upper = HEADER.unpack_from(raw)
     if not HEADER_SIZE <= lower <= upper <= len(raw):
         lower = len(raw)  # damaged: go on as long as it makes sense
     end = min(lower, len(raw))
@@ -338,7 +338,8 @@ def node_at(raw: bytes, offset: int) -> Node | None:
     return Node(offset, raw[start : start + length], flags, size, start + length)
 
 
-def _children(raw: bytes) -> Iterator[int]:
+def children(raw: bytes) -> Iterator[int]:
+    """Iterate over the pages that a branch leads to."""
     for offset in _offsets(raw):
         low, high, flags, _ = _NODE.unpack_from(raw, offset)
         yield low | high << 16 | flags << 32
@@ -385,7 +386,7 @@ def tree_fault(pages: PageFile, meta: Meta, databases: Collection[str]) -> str |
         faults.append(f"the list of databases is of another kind: {meta.main.flags:#x}")
     for name, tree in trees.items():
         raw = pages.page(tree.root)
-        said, flags = (0, 0) if raw is None else _HEADER.unpack_from(raw)[0:3:2]
+        said, flags = (0, 0) if raw is None else HEADER.unpack_from(raw)[0:3:2]
         expected = LEAF if tree.depth == 1 else BRANCH
         if tree.root != NO_PAGE and (said, flags) != (tree.root, expected):
             faults.append(f"the database {name!r} does not begin at page {tree.root}")
