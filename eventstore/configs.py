@@ -1,7 +1,8 @@
 """Keep image configs by their digest, and check them whenever they are read.
 
 A config is written in the transaction of the `Created` that names it, never changed, and kept after
-`Deleted`: the past stays readable. Only a redaction puts a mark in its place. The first byte of a value says how the rest is stored::
+`Deleted`: the past stays readable. Only a redaction puts a mark in its place. The first byte of a
+value says how the rest is stored::
 
     0  config           as it is
     1                   it was lost before the store was salvaged from a damaged one

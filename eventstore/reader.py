@@ -265,19 +265,6 @@ class StoreReader:
         with self._lock:
             return self._view().get(image_id)
 
-    def redaction(self, image_id: str) -> Record | None:
-        """Return the record that redacted an image's config, there or gone; None if none did.
-
-        Raises:
-            CorruptionError: the mark in the config's place names another record.
-        """
-        image = digest.parse(image_id)
-        with self._lock:
-            self._catch_up()
-            if image is None or not self._any_redacted:
-                return None
-        return self._redaction(image)
-
     def get_parent(self, image_id: str) -> str | None:
         """Return the id of an image's parent, None if it has none.
 
@@ -584,10 +571,6 @@ class StoreReader:
     def _read_config(self, image: bytes) -> bytes:
         with self._environment.read() as txn:
             return configs.get(txn, image)
-
-    def _redaction(self, image: bytes) -> Record | None:
-        with self._environment.read() as txn:
-            return configs.redaction(txn, image)
 
     def _tombstone(self, image: bytes) -> int:
         with self._environment.read() as txn:

@@ -56,14 +56,26 @@ def is_any_redacted(txn: Transaction) -> bool:
     return txn.get(_META, LAST_REDACTION) is not None
 
 
-def finish(environment: Environment, *, wait: float = READERS_WAIT_SECONDS) -> None:
+def last_redaction(txn: Transaction) -> int:
+    """Return the position that is noted as that of the last redaction, 0 for none.
+
+    Raises:
+        CorruptionError: the note is damaged.
+    """
+    value = txn.get(_META, LAST_REDACTION)
+    if value is None:
+        return 0
+    return log.unpack_note(LAST_REDACTION, value, "the note of the last redaction")
+
+
+def finish(environment: Environment, *, wait: float | None = None) -> None:
     """Destroy the bytes of what was redacted, if that is still to be done.
 
     When this returns, the bytes are nowhere in the store's files.
 
     Args:
         environment: the store's, open for writing.
-        wait: how many seconds to wait for readers that began before.
+        wait: how many seconds to wait for readers that began before; some if not given.
 
     Raises:
         ErasureUnfinishedError: a reader did not end in time; nothing was destroyed.
@@ -74,8 +86,8 @@ def finish(environment: Environment, *, wait: float = READERS_WAIT_SECONDS) -> N
         due = txn.get(_META, _UNSCRUBBED)
     if due is None:
         return
-    environment.write(lambda txn: txn.put(_META, _UNSCRUBBED, due, replace=True))
-    limit = time.monotonic() + wait
+    environment.write(_note_again)
+    limit = time.monotonic() + (READERS_WAIT_SECONDS if wait is None else wait)
     while True:
         session = environment.begin_write()
         try:
@@ -91,6 +103,13 @@ def finish(environment: Environment, *, wait: float = READERS_WAIT_SECONDS) -> N
             raise ErasureUnfinishedError(str(environment.path), sorted(old))
         time.sleep(_POLL_SECONDS)
     environment.write(lambda txn: _note_done(txn, due))
+
+
+def _note_again(txn: Transaction) -> None:
+    """Write the note once more, so that the commit before this one is not the newest."""
+    due = txn.get(_META, _UNSCRUBBED)
+    if due is not None:
+        txn.put(_META, _UNSCRUBBED, due, replace=True)
 
 
 def _note_done(txn: Transaction, done: bytes | None) -> None:
@@ -219,9 +238,7 @@ class _Unused:
             self._use(number, 1)
             found += 1
             offsets = array("H", raw[HEADER_SIZE:lower])
-            if not HEADER_SIZE <= lower <= upper <= len(raw) or (
-                offsets and min(offsets) != upper
-            ):
+            if not HEADER_SIZE <= lower <= upper <= len(raw) or (offsets and min(offsets) != upper):
                 raise self._refuse(f"page {number} has no order")
             start = number * len(raw)
             self._add_gap(start + lower, start + upper)
@@ -240,7 +257,7 @@ class _Unused:
         if head is None or run.start < METAS:
             raise self._refuse(f"page {run.start} is not there")
         said, _, flags, low, high = lmdb_pages.HEADER.unpack_from(head)
-        length = low | high << 16
+        length = int(low | high << 16)
         if said != run.start or flags != lmdb_pages.OVERFLOW or length < len(run):
             raise self._refuse(f"page {run.start} does not begin a value")
         if self._used[run.start]:

@@ -39,7 +39,7 @@ from eventstore.errors import (
     StoreIOError,
     StoreUsageError,
 )
-from eventstore.events import Created, Deleted, Event, Redacted, pack_chain
+from eventstore.events import Created, Deleted, Event, Record, Redacted, pack_chain
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import MAP_SIZE, Environment
@@ -157,9 +157,7 @@ class ImageStore(StoreWriter):
         """
         return Block(self._steps(reason))
 
-    def create(
-        self, config: bytes, *, reason: str = "", allow_redacted: bool = False
-    ) -> str:
+    def create(self, config: bytes, *, reason: str = "", allow_redacted: bool = False) -> str:
         """Create an image from its config and return its id.
 
         The same bytes again give the same id and no event. With a layer store, a reference to the
@@ -179,9 +177,7 @@ class ImageStore(StoreWriter):
         """
         return self._take_in(Image.from_json(config), reason, allow_redacted=allow_redacted)
 
-    def adopt(
-        self, config: bytes, *, reason: str = "", allow_redacted: bool = False
-    ) -> str:
+    def adopt(self, config: bytes, *, reason: str = "", allow_redacted: bool = False) -> str:
         """Create an image that another store holds already.
 
         As `create`, but by the rules of Docker's restore: what a store listed must not be lost
@@ -245,7 +241,8 @@ class ImageStore(StoreWriter):
 
         if self._owner != threading.get_ident():
             with self._lock:
-                if self._view().shows(image) and not self._any_redacted:
+                there = self._view().shows(image)
+                if there and not (self._any_redacted and self._redaction(image)):
                     return
         self._mutate(reason, judge, len(config))
 
@@ -315,6 +312,23 @@ class ImageStore(StoreWriter):
         if record is None:
             raise StoreUsageError(f"{image_id} was created again meanwhile")
         return record.position
+
+    def redaction(self, image_id: str) -> Record | None:
+        """Return the record that redacted an image's config, there or gone; None if none did.
+
+        Raises:
+            CorruptionError: the mark in the config's place names another record.
+        """
+        image = digest.parse(image_id)
+        with self._lock:
+            self._catch_up()
+            if image is None or not self._any_redacted:
+                return None
+        return self._redaction(image)
+
+    def _redaction(self, image: bytes) -> Record | None:
+        with self._environment.read() as txn:
+            return configs.redaction(txn, image)
 
     def _resume_erasure(self) -> None:
         """Destroy what a redaction that was cut off has left; if that must wait, say so."""
