@@ -20,7 +20,7 @@ from eventstore import (
 from eventstore.lmdb_pages import PageFile
 from making import config, id_of
 from store import children
-from traces import count, fill, secret_config, traces_of
+from traces import WINDOW, count, fill, secret_config, traces_of
 
 
 @pytest.mark.parametrize("gone", [False, True])
