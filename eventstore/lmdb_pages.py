@@ -45,7 +45,7 @@ VALUE_SIZE_MAX = 1 << 26
 _OVERFLOW_RUN_MAX = 1 << 15
 _ATTEMPTS = 20
 HEADER = struct.Struct("=QHHHH")
-_NODE = struct.Struct("=HHHH")
+NODE = struct.Struct("=HHHH")
 _TREE = struct.Struct("=IHHQQQQQ")
 _META = struct.Struct("=IIQQ")
 _END = struct.Struct("=QQ")
@@ -313,7 +313,7 @@ def _offsets(raw: bytes) -> Iterator[int]:
     while at + 2 <= end:
         offset = int.from_bytes(raw[at : at + 2], sys.byteorder)
         at += 2
-        if at <= offset <= len(raw) - _NODE.size:
+        if at <= offset <= len(raw) - NODE.size:
             if lower == len(raw):
                 end = min(end, offset)
             yield offset
@@ -329,8 +329,8 @@ def nodes(raw: bytes) -> Iterator[Node]:
 
 def node_at(raw: bytes, offset: int) -> Node | None:
     """Return the entry of a leaf at an offset, None if it does not lie within it."""
-    low, high, flags, length = _NODE.unpack_from(raw, offset)
-    start = offset + _NODE.size
+    low, high, flags, length = NODE.unpack_from(raw, offset)
+    start = offset + NODE.size
     size = low | high << 16
     taken = 8 if flags & IN_OVERFLOW else size
     if start + length + taken > len(raw):
@@ -341,7 +341,7 @@ def node_at(raw: bytes, offset: int) -> Node | None:
 def children(raw: bytes) -> Iterator[int]:
     """Iterate over the pages that a branch leads to."""
     for offset in _offsets(raw):
-        low, high, flags, _ = _NODE.unpack_from(raw, offset)
+        low, high, flags, _ = NODE.unpack_from(raw, offset)
         yield low | high << 16 | flags << 32
 
 

@@ -220,8 +220,6 @@ class _Unused:
             return
         if any(not METAS <= number <= meta.last_page or self._used[number] for number in free):
             raise self._refuse("a page is free and in use")
-        if sum(self._used) + len(free) + METAS != meta.last_page + 1:
-            raise self._refuse("a page is neither free nor in use")
 
     def _walk(self, tree: Tree) -> int:
         """Find the pages of a tree that were not found before; return how many they are."""
@@ -237,8 +235,7 @@ class _Unused:
                 raise self._refuse(f"page {number} is no page of a tree")
             self._use(number, 1)
             found += 1
-            offsets = array("H", raw[HEADER_SIZE:lower])
-            if not HEADER_SIZE <= lower <= upper <= len(raw) or (offsets and min(offsets) != upper):
+            if not _is_ordered(raw, flags, lower, upper):
                 raise self._refuse(f"page {number} has no order")
             start = number * len(raw)
             self._add_gap(start + lower, start + upper)
@@ -276,6 +273,22 @@ class _Unused:
     def _add_gap(self, start: int, end: int) -> None:
         if start < end:
             self._gaps.append((start, end))
+
+
+def _is_ordered(raw: bytes, flags: int, lower: int, upper: int) -> bool:
+    """Tell whether the entries of a page fill it from `upper` on, and its index goes to `lower`."""
+    if not HEADER_SIZE <= lower <= upper <= len(raw) or lower & 1:
+        return False
+    taken, last = 0, len(raw) - lmdb_pages.NODE.size
+    unpack = lmdb_pages.NODE.unpack_from
+    for offset in array("H", raw[HEADER_SIZE:lower]):
+        if not upper <= offset <= last:
+            return False
+        low, high, node_flags, length = unpack(raw, offset)
+        if flags == LEAF:
+            length += 8 if node_flags & lmdb_pages.IN_OVERFLOW else low | high << 16
+        taken += lmdb_pages.NODE.size + length + (length & 1)
+    return taken == len(raw) - upper
 
 
 def _destroy_salvaged(environment: Environment, txn: Transaction) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from eventstore import (
+    CorruptionError,
     ErasureUnfinishedError,
     ImageStore,
     RedactedError,
@@ -280,30 +281,36 @@ store.redact(sys.argv[2], reason="a secret")
         assert [record.position for record in store.records(image_id)] == [1, store.position]
 
 
-def test_an_unsound_file_is_not_touched(store_path: Path) -> None:
-    """Where the pages do not add up, nothing says which bytes are nobody's."""
+@pytest.mark.parametrize(
+    ("place", "bit"), [(0, 1), (10, 1), (10, 4), (12, 2), (13, 8), (14, 2), (15, 8)]
+)
+@pytest.mark.parametrize("name", [b"log", b"configs"])
+def test_an_unsound_file_is_not_touched(
+    store_path: Path, name: bytes, place: int, bit: int
+) -> None:
+    """Where a page's head is bent, nothing says which bytes are nobody's.
+
+    The page is bent when nobody writes any more, so that LMDB does not look at it.
+    """
     with ImageStore.open(store_path) as store:
-        image_id = store.create(config("a"))
         fill(store, "other", 60)
+        environment = store._environment
+        for _ in range(2):
+            environment.write(lambda txn: scrubbing.note(txn, 1))
         with PageFile(store_path / "data.mdb") as pages:
             meta = max(pages.metas(), key=lambda found: found.commit)
-            root = pages.trees(meta, [])[b"log"].root
-            size = pages.page_size
-        raw = bytearray((store_path / "data.mdb").read_bytes()[root * size : (root + 1) * size])
-        raw[0] ^= 1
-        with pytest.raises(scrubbing.CorruptionError):
-            _redact_on_bent_page(store, image_id, root * size, raw[0])
-
-
-def _redact_on_bent_page(store: ImageStore, image_id: str, offset: int, byte: int) -> None:
-    """Bend a page just when nobody writes any more, which LMDB would not notice."""
-    environment = store._environment
-    environment.write(lambda txn: scrubbing.note(txn, 1))
-    environment.write(lambda txn: scrubbing.note(txn, 1))
-    with open(Path(store.path) / "data.mdb", "r+b") as file:
-        file.seek(offset)
-        file.write(bytes([byte]))
-    scrubbing.finish(environment)
+            tree = pages.trees(meta, [])[name]
+            assert tree.depth > 1
+            number, raw = list(pages.leaves(tree, "", []))[1]
+            offset = number * pages.page_size + place
+        with open(store_path / "data.mdb", "r+b") as file:
+            file.seek(offset)
+            file.write(bytes([raw[place] ^ bit]))
+        bent = (store_path / "data.mdb").read_bytes()[number * len(raw) :][: len(raw)]
+        with pytest.raises(CorruptionError, match="nothing was destroyed"):
+            scrubbing.finish(environment)
+        after = (store_path / "data.mdb").read_bytes()[number * len(raw) :][: len(raw)]
+        assert after == bent
 
 
 def test_the_next_open_only_warns_while_a_reader_is_there(
