@@ -5,6 +5,7 @@ from eventstore.errors import (
     AmbiguousDigestError,
     CorruptionError,
     DestinationExistsError,
+    ErasureUnfinishedError,
     EventStoreError,
     ImageNotFoundError,
     InvalidImageError,
@@ -14,6 +15,7 @@ from eventstore.errors import (
     MassDeleteError,
     PastChangedError,
     ProofError,
+    RedactedError,
     SourceError,
     StoreClosedError,
     StoreForkedError,
@@ -34,6 +36,7 @@ from eventstore.events import (
     MarkedBuilt,
     ParentSet,
     Record,
+    Redacted,
 )
 from eventstore.exporting import Export, check_export, export_records
 from eventstore.image import ContainerConfig, History, Image, RootFS
@@ -64,6 +67,7 @@ __all__ = [
     "Deleted",
     "DestinationExistsError",
     "DockerLayerDB",
+    "ErasureUnfinishedError",
     "Event",
     "EventStoreError",
     "Export",
@@ -92,6 +96,8 @@ __all__ = [
     "Problem",
     "ProofError",
     "Record",
+    "Redacted",
+    "RedactedError",
     "RootFS",
     "SalvageReport",
     "SnapshotInfo",

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventstore import clock, codec, configs, hashes, log
+from eventstore import clock, codec, configs, hashes, log, scrubbing
 from eventstore.errors import CorruptionError
-from eventstore.events import Deleted, Event, Record
+from eventstore.events import Created, Deleted, Event, Record, Redacted
 from eventstore.lmdb_transaction import Transaction
 from eventstore.view import ImageView, ReadConfig
 
@@ -25,6 +25,7 @@ class Batch:
         start: the position that it follows.
         configs: digest to config bytes of what will be created.
         lost: digests of what will be created without its config, which nobody has any more.
+        marks: digest to position of the record by which its config will be redacted.
         ahead_ns: by how much the time of a record had to be later than the clock's, at most.
     """
 
@@ -35,6 +36,7 @@ class Batch:
         actor: str,
         now: Callable[[], int],
         tombstone: Callable[[bytes], int],
+        redaction: Callable[[bytes], Record | None],
         read_config: ReadConfig,
     ) -> None:
         """Start from `live`, which must not move while the batch is gathered.
@@ -44,6 +46,7 @@ class Batch:
             actor: who appends.
             now: the clock.
             tombstone: gives the last position of an image that is gone, 0 for none, as of `live`.
+            redaction: gives the record that redacted a config, None for none, as of `live`.
             read_config: gives the config of an image.
         """
         self.actor = actor
@@ -54,6 +57,8 @@ class Batch:
         self.start = live.position
         self._now = now
         self._tombstone = tombstone
+        self._redaction = redaction
+        self.marks: dict[bytes, int] = {}
         self._gone: dict[bytes, int] = {}
         self._raised: set[bytes] = set()  # those that have a tombstone, and are there again
         self.view = live.branch(_reading_first(self.configs, read_config))
@@ -112,10 +117,27 @@ class Batch:
         self._take(record)
 
     def _take(self, record: Record) -> None:
+        event, image = record.event, record.event.digest
         self.view.apply(record)
         self.records.append(record)
-        if isinstance(record.event, Deleted):
-            self._gone[record.event.digest] = record.position
+        if isinstance(event, Created):
+            self.marks.pop(image, None)
+        elif isinstance(event, Redacted):
+            self.marks[image] = record.position
+            self.configs.pop(image, None)
+        if isinstance(event, Deleted | Redacted) and self.view.state(image) is None:
+            self._gone[image] = record.position
+
+    def redaction(self, image: bytes) -> Record | None:
+        """Return the record by which the config of an image is redacted here, None if it is not."""
+        if image in self.configs:
+            return None
+        position = self.marks.get(image)
+        return self.records[position - self.start - 1] if position else self._redaction(image)
+
+    def was_there(self, image: bytes) -> bool:
+        """Tell whether an image is there, or ever was."""
+        return self.view.state(image) is not None or self._gone_at(image) > 0
 
     def _gone_at(self, image: bytes) -> int:
         """Return the last position of an image that is not there, 0 if it never was."""
@@ -140,6 +162,9 @@ class Batch:
             configs.put(txn, image, config)
         for image in self.lost:
             configs.put_lost(txn, image)
+        for image, position in self.marks.items():
+            configs.put_mark(txn, image, position)
+            scrubbing.note(txn, position)
         for image, position in self._gone.items():
             if self.view.state(image) is None:
                 log.put_tombstone(txn, image, position)

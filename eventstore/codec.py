@@ -13,6 +13,7 @@ The event is itself an array that starts with its tag::
     [4, digest]                 MarkedBuilt
     [5, digest]                 Deleted
     [6, digest, instant_ns]     LastUpdatedSet
+    [9, digest]                 Redacted
 
 Times are nanoseconds since 1970, digests 32 raw bytes, batch and previous are positions. The
 checksum covers the position, so a record that lies under another's key does not check. For example
@@ -43,12 +44,13 @@ from eventstore.events import (
     MarkedBuilt,
     ParentSet,
     Record,
+    Redacted,
     is_chain,
 )
 
 CHECKSUM_SIZE = 4
 KEY_SIZE = 8
-TAGS = (1, 2, 3, 4, 5, 6)
+TAGS = (1, 2, 3, 4, 5, 6, 9)
 
 
 class LastUpdatedSetFirst(Struct, frozen=True, gc=False, array_like=True, tag=3):
@@ -57,7 +59,9 @@ class LastUpdatedSetFirst(Struct, frozen=True, gc=False, array_like=True, tag=3)
     digest: bytes
 
 
-_Stored = Created | ParentSet | LastUpdatedSetFirst | LastUpdatedSet | MarkedBuilt | Deleted
+_Stored = (
+    Created | ParentSet | LastUpdatedSetFirst | LastUpdatedSet | MarkedBuilt | Deleted | Redacted
+)
 
 
 class Envelope(Struct, frozen=True, gc=False, array_like=True):

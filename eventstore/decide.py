@@ -75,6 +75,21 @@ def mark_built(view: ImageView, image: bytes) -> list[Event]:
     return [] if _require(view, image).built else [MarkedBuilt(image)]
 
 
+def facts_of(view: ImageView, image: bytes) -> list[Event]:
+    """Return what makes an image, deleted and created again, what it is now, children included."""
+    state = _require(view, image)
+    facts: list[Event] = []
+    parent = view.parent_of(image)
+    if parent is not None:
+        facts.append(ParentSet(image, parent))
+    if state.last_updated is not None:
+        facts.append(LastUpdatedSet(image, state.last_updated))
+    if state.built:
+        facts.append(MarkedBuilt(image))
+    children = sorted(child for child, _ in view.children_of({image}))
+    return facts + [ParentSet(child, image) for child in children]
+
+
 def _require(view: ImageView, image: bytes) -> State:
     state = view.state(image)
     if state is None:

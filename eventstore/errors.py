@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from datetime import datetime
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -44,6 +45,31 @@ class AmbiguousDigestError(EventStoreError, LookupError):
         shown = ", ".join(self.candidates[:5])
         more = ", …" if len(self.candidates) > 5 else ""
         super().__init__(f"{term!r} is the start of more than one image id: {shown}{more}")
+
+
+class RedactedError(EventStoreError):
+    """The config of the image was destroyed for good: ask those who did it, or do without.
+
+    Attributes:
+        image_id: the image.
+        position: the record that says so.
+        actor: who did it.
+        time: when, an aware datetime.
+        reason: why, in their words.
+    """
+
+    def __init__(
+        self, image_id: str, *, position: int, actor: str, time: datetime, reason: str
+    ) -> None:
+        self.image_id = image_id
+        self.position = position
+        self.actor = actor
+        self.time = time
+        self.reason = reason
+        when = time.isoformat(sep=" ", timespec="seconds")
+        super().__init__(
+            f"the config of {image_id} was redacted at @{position} by {actor} on {when}: {reason}"
+        )
 
 
 class InvalidImageError(EventStoreError, ValueError):
@@ -158,6 +184,24 @@ class StoreForkedError(StoreUsageError):
 
 class StoreInUseError(StoreUsageError):
     """The store is open already in this process: share that one."""
+
+
+class ErasureUnfinishedError(StoreUsageError):
+    """A redaction is in the log, and its bytes are still in the file: let the readers end, retry.
+
+    The next `redact` of the image, and the next open for writing, finish it.
+
+    Attributes:
+        processes: the processes that are in a read that began before, sorted.
+    """
+
+    def __init__(self, path: str, processes: Sequence[int]) -> None:
+        self.processes = tuple(processes)
+        who = ", ".join(map(str, self.processes))
+        super().__init__(
+            f"{path}: the bytes of what was redacted are not destroyed yet, for process {who} is"
+            " in a read that began before; end it and redact again"
+        )
 
 
 class StoreFullError(EventStoreError, OSError):

@@ -94,6 +94,17 @@ class Deleted(Struct, frozen=True, gc=False, array_like=True, tag=5):
         return digest.to_text(self.digest)
 
 
+class Redacted(Struct, frozen=True, gc=False, array_like=True, tag=9):
+    """The image's config was destroyed, whether the image was there or gone; all else stays."""
+
+    digest: bytes
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image as text."""
+        return digest.to_text(self.digest)
+
+
 def pack_chain(chain_id: str) -> bytes:
     """Return a chain id as `Created` stores it."""
     raw = digest.parse(chain_id)
@@ -120,8 +131,8 @@ def is_chain(chain: bytes) -> bool:
     return True
 
 
-Event = Created | ParentSet | LastUpdatedSet | MarkedBuilt | Deleted
-"""Any of the five events."""
+Event = Created | ParentSet | LastUpdatedSet | MarkedBuilt | Deleted | Redacted
+"""Any of the events."""
 
 
 class Record(Struct, frozen=True, gc=False):

@@ -55,11 +55,12 @@ from eventstore.errors import (
 )
 from eventstore.gate import POLL_SECONDS, Gate, Visit
 from eventstore.lmdb_transaction import READERS_MAX, MapFullError, Transaction, ours
-from eventstore.reader_slots import ReaderWatch
+from eventstore.reader_slots import ReaderWatch, readers_of
 
 DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
 MAIN = "main"  # LMDB's own list of databases, of which every commit writes a page anyway
 MAP_SIZE = 1 << 36
+LAST_REDACTION = b"redacted"  # in `meta`: the position of the last redaction, see scrubbing
 _LOCK_FILE_SIZE = READERS_MAX * 64 + 128  # what LMDB makes for so many readers
 _T = TypeVar("_T")
 
@@ -108,6 +109,7 @@ class Environment(Gate):
         self.read_only = read_only
         self._map_size_max = map_size_max
         self._closed = False
+        self._redaction: bytes | None = None  # what was noted when LMDB opened the files
         self._unsettled = True  # a commit may have failed, and the disk may have it
         self._numbers: CommitNumbers | None = None
         self._readers = ReaderWatch(self.path)
@@ -152,6 +154,8 @@ class Environment(Gate):
             env.reader_check()
             self._handles = {name: env.open_db(name.encode(), create=False) for name in DATABASES}
             self._handles[MAIN] = env.open_db()
+            with env.begin() as txn:
+                self._redaction = txn.get(LAST_REDACTION, db=self._handles["meta"])
             self._names = store_files.Names(self.path)
             self._numbers = CommitNumbers.of(self.path / store_files.DATA, self._page_size)
         except BaseException as error:
@@ -339,7 +343,7 @@ class Environment(Gate):
         """
         if self.read_only:
             raise StoreReadOnlyError(f"{self.path} was opened for reading only")
-        session = self._begin_session()
+        session = self._begin_forgetting()
         try:
             full = self._nearly_full()
         except BaseException:
@@ -349,7 +353,24 @@ class Environment(Gate):
             return session
         session.abort()
         self.grow()
-        return self._begin_session()
+        return self._begin_forgetting()
+
+    def _begin_forgetting(self) -> WriteSession:
+        """Begin a write transaction with no memory of what was redacted, by whichever process.
+
+        LMDB keeps the memory of pages that it has written, and writes a page made of it with what
+        stood there before wherever the page has room left. Only closing the files ends that.
+        """
+        while True:
+            session = self._begin_session()
+            try:
+                if session.transaction.get("meta", LAST_REDACTION) == self._redaction:
+                    return session
+                self._break()
+            except BaseException:
+                session.abort()
+                raise
+            session.abort()
 
     def _begin_session(self) -> WriteSession:
         """Begin a write transaction on files that still have their names; look at the readers."""
@@ -411,6 +432,11 @@ class Environment(Gate):
             self._broken = True  # the old map is gone, and LMDB would read there
             raise
         self._map_size = int(self._env.info()["map_size"])
+
+    def readers(self) -> list[tuple[int, int]]:
+        """Return the process and the commit of each reader of the file, of whichever process."""
+        with self._translated():
+            return readers_of(self._env)
 
     def size_on_disk(self) -> int:
         """Return the bytes that the data file takes on disk."""

@@ -44,8 +44,8 @@ PAGE_SIZES = (4096, 8192, 16384, 32768, 2048, 1024, 512)
 VALUE_SIZE_MAX = 1 << 26
 _OVERFLOW_RUN_MAX = 1 << 15
 _ATTEMPTS = 20
-_HEADER = struct.Struct("=QHHHH")
-_NODE = struct.Struct("=HHHH")
+HEADER = struct.Struct("=QHHHH")
+NODE = struct.Struct("=HHHH")
 _TREE = struct.Struct("=IHHQQQQQ")
 _META = struct.Struct("=IIQQ")
 _END = struct.Struct("=QQ")
@@ -166,7 +166,7 @@ class PageFile:
         raw = self._read(slot * page_size, _META_SIZE)
         if len(raw) < _META_SIZE:
             return None
-        number, _, flags, _, _ = _HEADER.unpack_from(raw)
+        number, _, flags, _, _ = HEADER.unpack_from(raw)
         magic, version, _, _ = _META.unpack_from(raw, HEADER_SIZE)
         at = HEADER_SIZE + _META.size
         free, main = tree_of(raw, at), tree_of(raw, at + _TREE.size)
@@ -236,7 +236,7 @@ class PageFile:
             if raw is None:
                 faults.append(f"{name} leads to page {number}, which it may not or is not there")
                 continue
-            said, _, flags, _, _ = _HEADER.unpack_from(raw)
+            said, _, flags, _, _ = HEADER.unpack_from(raw)
             if said != number:
                 faults.append(f"page {number} of {name} says that it is page {said}")
             if flags == LEAF:
@@ -244,7 +244,7 @@ class PageFile:
                     faults.append(f"page {number} of {name} is a leaf at depth {depth}")
                 yield number, raw
             elif flags == BRANCH and depth < min(tree.depth, DEPTH_MAX):
-                below = list(_children(raw))
+                below = list(children(raw))
                 if not below:
                     faults.append(f"page {number} of {name} leads nowhere")
                 waiting += [(child, depth + 1) for child in reversed(below)]
@@ -287,7 +287,7 @@ class PageFile:
         while number < self.pages:
             raw = None if number in known else self.page(number)
             if raw is not None:
-                said, _, flags, lower, upper = _HEADER.unpack_from(raw)
+                said, _, flags, lower, upper = HEADER.unpack_from(raw)
                 if flags == OVERFLOW and said == number:
                     length = lower | upper << 16
                     # What lies in an overflow run is whatever a user stored, also leaves.
@@ -305,7 +305,7 @@ def tree_of(raw: bytes, offset: int) -> Tree:
 
 def _offsets(raw: bytes) -> Iterator[int]:
     """Iterate over the offsets of the nodes of a page, those that lie in it."""
-    _, _, _, lower, upper = _HEADER.unpack_from(raw)
+    _, _, _, lower, upper = HEADER.unpack_from(raw)
     if not HEADER_SIZE <= lower <= upper <= len(raw):
         lower = len(raw)  # damaged: go on as long as it makes sense
     end = min(lower, len(raw))
@@ -313,7 +313,7 @@ def _offsets(raw: bytes) -> Iterator[int]:
     while at + 2 <= end:
         offset = int.from_bytes(raw[at : at + 2], sys.byteorder)
         at += 2
-        if at <= offset <= len(raw) - _NODE.size:
+        if at <= offset <= len(raw) - NODE.size:
             if lower == len(raw):
                 end = min(end, offset)
             yield offset
@@ -329,8 +329,8 @@ def nodes(raw: bytes) -> Iterator[Node]:
 
 def node_at(raw: bytes, offset: int) -> Node | None:
     """Return the entry of a leaf at an offset, None if it does not lie within it."""
-    low, high, flags, length = _NODE.unpack_from(raw, offset)
-    start = offset + _NODE.size
+    low, high, flags, length = NODE.unpack_from(raw, offset)
+    start = offset + NODE.size
     size = low | high << 16
     taken = 8 if flags & IN_OVERFLOW else size
     if start + length + taken > len(raw):
@@ -338,9 +338,10 @@ def node_at(raw: bytes, offset: int) -> Node | None:
     return Node(offset, raw[start : start + length], flags, size, start + length)
 
 
-def _children(raw: bytes) -> Iterator[int]:
+def children(raw: bytes) -> Iterator[int]:
+    """Iterate over the pages that a branch leads to."""
     for offset in _offsets(raw):
-        low, high, flags, _ = _NODE.unpack_from(raw, offset)
+        low, high, flags, _ = NODE.unpack_from(raw, offset)
         yield low | high << 16 | flags << 32
 
 
@@ -385,7 +386,7 @@ def tree_fault(pages: PageFile, meta: Meta, databases: Collection[str]) -> str |
         faults.append(f"the list of databases is of another kind: {meta.main.flags:#x}")
     for name, tree in trees.items():
         raw = pages.page(tree.root)
-        said, flags = (0, 0) if raw is None else _HEADER.unpack_from(raw)[0:3:2]
+        said, flags = (0, 0) if raw is None else HEADER.unpack_from(raw)[0:3:2]
         expected = LEAF if tree.depth == 1 else BRANCH
         if tree.root != NO_PAGE and (said, flags) != (tree.root, expected):
             faults.append(f"the database {name!r} does not begin at page {tree.root}")

@@ -99,7 +99,9 @@ class StoreProver(StoreReader):
         return merkle.Frontier.at(size, hashes.Tree(self._environment, size).subtree)
 
     def stored_config(self, image: bytes) -> bytes | None:
-        """Return the config under a digest, also of an image that is gone; None if it was lost.
+        """Return the config under a digest, also of an image that is gone.
+
+        None if it was lost, or redacted.
 
         Raises:
             CorruptionError: its bytes are not those that were stored.

@@ -30,6 +30,7 @@ from eventstore import (
     past,
     replay,
     retained,
+    scrubbing,
     snapshots,
     verify,
 )
@@ -42,7 +43,7 @@ from eventstore.errors import (
     StoreClosedError,
     StoreUsageError,
 )
-from eventstore.events import Created, Record
+from eventstore.events import Created, Record, Redacted
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment
@@ -88,6 +89,7 @@ class StoreReader:
         with environment.read() as txn:
             self._seen = txn.number
             position = log.checked_end(txn)
+            self._any_redacted = scrubbing.is_any_redacted(txn)
         self._live = replay.view_at(environment, position, self._read_config)
         self._laid_at = 0
         self._past = past.Past(environment, self._read_config)
@@ -189,6 +191,8 @@ class StoreReader:
         committed it gets on: it has its reference already, and what it released is the writer's.
         """
         self._live.apply(record)
+        if isinstance(record.event, Redacted):
+            self._any_redacted = True
         if self._committing.get(record.position) == record.raw:
             released = self._retained.settle(record)
             if released:
@@ -256,6 +260,7 @@ class StoreReader:
         Raises:
             ImageNotFoundError: it is not there.
             CorruptionError: the stored bytes are not those it was created with.
+            RedactedError: they were destroyed; it says by whom, when and why.
         """
         with self._lock:
             return self._view().get(image_id)

@@ -47,9 +47,7 @@ class ReaderWatch:
         if now - self._checked < READER_CHECK_SECONDS:
             return
         self._checked = now
-        env.reader_check()
-        rows: list[tuple[str, ...]] = [tuple(line.split()) for line in env.readers().splitlines()]
-        reading = [row for row in rows if len(row) == _COLUMNS and row[2].isdigit()]
+        reading = _rows(env)
         self._since = {row: self._since.get(row, now) for row in reading}
         for row, begun in self._since.items():
             if now - begun >= READER_ASLEEP_SECONDS:
@@ -61,3 +59,19 @@ class ReaderWatch:
                     row[0],
                     row[2],
                 )
+
+
+def readers_of(env: Any) -> list[tuple[int, int]]:
+    """Return the process and the commit of each reader that lives.
+
+    Args:
+        env: LMDB's environment, which must stay open meanwhile.
+    """
+    return [(int(row[0]), int(row[2])) for row in _rows(env)]
+
+
+def _rows(env: Any) -> list[tuple[str, ...]]:
+    """Return the lines of LMDB's table of those who read now; the slots of the dead are cleared."""
+    env.reader_check()
+    rows: list[tuple[str, ...]] = [tuple(line.split()) for line in env.readers().splitlines()]
+    return [row for row in rows if len(row) == _COLUMNS and row[2].isdigit()]

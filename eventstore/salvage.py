@@ -6,7 +6,8 @@ more can be found as well, by looking at every page of the file.
 
 What is in the new store. The unbroken beginning of the log, byte for byte at the same positions, to
 the first record that is lost (which may be in the middle of a batch); the configs of its images,
-those that were lost noted as lost, so that `get` and `verify` go on naming them; tombstones and a
+those that were lost noted as lost, so that `get` and `verify` go on naming them, those that were
+redacted marked as that by what the log says, whatever bytes are found; tombstones and a
 snapshot made anew; an id of its own, with the source's id, if it can be read, the last position in
 common and the source's own forks beside it. What checks but has no place in the log is kept in
 `DEST/salvaged`: records behind the gap in `records.jsonl`, configs of no image in `configs/`, and
@@ -44,12 +45,13 @@ from eventstore import (
     log,
     meta,
     replay,
+    scrubbing,
     snapshots,
     store_files,
     structure,
 )
 from eventstore.errors import CorruptionError, StoreUsageError
-from eventstore.events import Created, Record
+from eventstore.events import Created, Record, Redacted
 from eventstore.lmdb_env import DATABASES, Environment
 from eventstore.lmdb_pages import PageFile, Tree
 from eventstore.lmdb_transaction import Transaction
@@ -162,6 +164,7 @@ class _Found:
         self.damaged: dict[int, str] = {}
         self._named: set[bytes] = set()
         self._known: set[int] = set()
+        self._marked: set[bytes] = set()
         self.sound = lmdb_pages.head_fault(pages, DATABASES) is None
         self._meta = structure.best_meta(pages)
         faults: list[str] = []
@@ -189,6 +192,8 @@ class _Found:
                 elif name == b"configs":
                     self._named.add(node.key)
                     self._take_config(number, raw, node)
+                    if configs.redacted_at(node.key, self.pages.value(raw, node) or b""):
+                        self._marked.add(node.key)
 
     def _take_record(self, number: int, raw: bytes, node: lmdb_pages.Node) -> None:
         if len(node.key) != codec.KEY_SIZE:
@@ -226,7 +231,7 @@ class _Found:
     def _is_incomplete(self) -> bool:
         """Tell whether there may be something in other pages that is needed."""
         whole = self.end is not None and all(at in self.places for at in range(1, self.end + 1))
-        return not whole or not self.sound or len(self.configs) < len(self._named)
+        return not whole or not self.sound or not self._named <= self.configs.keys() | self._marked
 
     def _look_everywhere(self) -> None:
         """Look at every page that no tree leads to."""
@@ -296,6 +301,8 @@ class _Writer:
         self.heads: dict[bytes, int] = {}
         self.batch = 1
         self.created: set[bytes] = set()
+        self.redacted: dict[bytes, int] = {}
+        self.last_redaction = 0
         self.recovered: dict[int, bytes] = {}
         self.misfit: Problem | None = None
         self.lost: list[Problem] = []
@@ -373,6 +380,9 @@ class _Writer:
         self.batch = record.batch
         if isinstance(record.event, Created):
             self.created.add(record.event.digest)
+            self.redacted.pop(record.event.digest, None)
+        elif isinstance(record.event, Redacted):
+            self.redacted[record.event.digest] = self.last_redaction = record.position
 
     def _note_lost(self) -> None:
         """List the records and the configs that were lost."""
@@ -398,7 +408,7 @@ class _Writer:
             text = f"records {behind[0]} to {behind[-1]}, behind the end, may have been committed"
             self.lost.append(Problem("log", text, behind[0]))
         for image in sorted(self.created | self._created_beside()):
-            if image not in found.configs:
+            if image not in found.configs and image not in self.redacted:
                 image_id = digest.to_text(image)
                 text = f"the config of {image_id} is damaged or missing"
                 self.lost.append(Problem("config", text, None, image_id))
@@ -449,7 +459,9 @@ class _Writer:
     def _write_configs(self, txn: Transaction, *, images: list[bytes]) -> None:
         for image in images:
             config = self.found.config(image)
-            if config is None:
+            if image in self.redacted:
+                configs.put_mark(txn, image, self.redacted[image])
+            elif config is None:
                 configs.put_lost(txn, image)
             else:
                 configs.put(txn, image, config)
@@ -458,6 +470,8 @@ class _Writer:
         """Write what is derived from the log: its end, and the ends of streams."""
         log.note_end(txn, self.view.position)
         hashes.extend(txn, 0, self.view.position)
+        if self.last_redaction:
+            scrubbing.note(txn, self.last_redaction)
         for image in sorted(self.created):
             if self.view.state(image) is None:
                 log.put_tombstone(txn, image, self.heads[image])
@@ -465,7 +479,10 @@ class _Writer:
     def _write_beside(self) -> tuple[int, int]:
         """Write what has no place in the new store; return how many records and configs."""
         records = [as_json(record) for record in self._beside()]
-        images = sorted(self.found.configs.keys() - self.created)
+        redacted = {
+            record.event.digest for record in self._beside() if isinstance(record.event, Redacted)
+        }
+        images = sorted(self.found.configs.keys() - self.created - redacted)
         if not records and not images and not self.lost:
             return 0, 0
         folder = self.folder / FOLDER

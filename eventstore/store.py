@@ -18,22 +18,28 @@ from typing import Self
 
 from eventstore import (
     clock,
+    configs,
     decide,
     digest,
     host,
     meta,
     replay,
+    scrubbing,
     snapshots,
     structure,
 )
 from eventstore.batch import Batch
 from eventstore.errors import (
+    ErasureUnfinishedError,
     EventStoreError,
+    ImageNotFoundError,
     InvalidImageError,
     StoreClosedError,
+    StoreFullError,
+    StoreIOError,
     StoreUsageError,
 )
-from eventstore.events import Created, Event, Record, pack_chain
+from eventstore.events import Created, Deleted, Event, Record, Redacted, pack_chain
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import MAP_SIZE, Environment
@@ -119,16 +125,18 @@ class ImageStore(StoreWriter):
             map_size_max=map_size_max,
         )
         try:
-            return cls(
+            store = cls(
                 environment,
                 layers=layers,
                 actor=who,
                 operating_system=operating_system or host.operating_system(),
                 now=now,
             )
+            store._resume_erasure()
         except BaseException:
             environment.close()
             raise
+        return store
 
     # Mutations.
 
@@ -149,7 +157,7 @@ class ImageStore(StoreWriter):
         """
         return Block(self._steps(reason))
 
-    def create(self, config: bytes, *, reason: str = "") -> str:
+    def create(self, config: bytes, *, reason: str = "", allow_redacted: bool = False) -> str:
         """Create an image from its config and return its id.
 
         The same bytes again give the same id and no event. With a layer store, a reference to the
@@ -158,15 +166,18 @@ class ImageStore(StoreWriter):
         Args:
             config: the exact bytes of the image config, at most 16 MiB.
             reason: why.
+            allow_redacted: take in a config that was redacted, which is refused otherwise. An image
+                that is there is deleted for that and created again, with all that was known of it.
 
         Raises:
+            RedactedError: the config was redacted.
             InvalidImageError: Docker would refuse the config.
             UnsupportedOSError: it has layers and is for another operating system.
             LayerMissingError: its layers are not in the layer store.
         """
-        return self._take_in(Image.from_json(config), reason)
+        return self._take_in(Image.from_json(config), reason, allow_redacted=allow_redacted)
 
-    def adopt(self, config: bytes, *, reason: str = "") -> str:
+    def adopt(self, config: bytes, *, reason: str = "", allow_redacted: bool = False) -> str:
         """Create an image that another store holds already.
 
         As `create`, but by the rules of Docker's restore: what a store listed must not be lost
@@ -175,20 +186,23 @@ class ImageStore(StoreWriter):
         Args:
             config: the exact bytes of the image config, at most 16 MiB.
             reason: why.
+            allow_redacted: take in a config that was redacted, which is refused otherwise. An image
+                that is there is deleted for that and created again, with all that was known of it.
 
         Raises:
+            RedactedError: the config was redacted.
             InvalidImageError: Docker's restore would refuse the config.
             UnsupportedOSError: it has layers and is for another operating system.
             LayerMissingError: its layers are not in the layer store.
         """
-        return self._take_in(Image.from_stored(config), reason)
+        return self._take_in(Image.from_stored(config), reason, allow_redacted=allow_redacted)
 
-    def _take_in(self, decoded: Image, reason: str) -> str:
+    def _take_in(self, decoded: Image, reason: str, *, allow_redacted: bool) -> str:
         """Append that an image was created, unless it is there."""
         chain_id = decoded.root_fs.chain_id()
         chain = pack_chain(chain_id) if chain_id else None
         created = Created(digest.require(decoded.id), chain, decoded.os)
-        self._append_created(created, decoded.raw_json, reason)
+        self._append_created(created, decoded.raw_json, reason, allow_redacted=allow_redacted)
         return decoded.id
 
     def _adopt_decoded(
@@ -205,13 +219,20 @@ class ImageStore(StoreWriter):
             raise InvalidImageError(f"what was decoded is not the config of {image_id}")
         self._append_created(created, config, reason)
 
-    def _append_created(self, created: Created, config: bytes, reason: str) -> None:
+    def _append_created(
+        self, created: Created, config: bytes, reason: str, *, allow_redacted: bool = False
+    ) -> None:
         """Append that an image was created, unless it is there."""
         image = created.digest
 
         def judge(batch: Batch, reason: str) -> None:
             view = batch.view
-            if decide.create(view, image, created.chain, created.os):
+            redaction = batch.redaction(image)
+            if redaction is not None and not allow_redacted:
+                raise configs.refusal(redaction)
+            if redaction is not None and view.state(image) is not None:
+                self._create_again(batch, created, config, reason)
+            elif decide.create(view, image, created.chain, created.os):
                 self._add_created(batch, created, config, reason)
             elif view.is_hidden(image):
                 with self._lock:
@@ -220,7 +241,8 @@ class ImageStore(StoreWriter):
 
         if self._owner != threading.get_ident():
             with self._lock:
-                if self._view().shows(image):
+                there = self._view().shows(image)
+                if there and not (self._any_redacted and self._redaction(image)):
                     return
         self._mutate(reason, judge, len(config))
 
@@ -236,6 +258,86 @@ class ImageStore(StoreWriter):
                 self._retained.give_back(created.digest)
             raise
         batch.configs[created.digest] = config
+
+    def _create_again(self, batch: Batch, created: Created, config: bytes, reason: str) -> None:
+        """Delete an image that is there and create it with its config, as it was."""
+        facts = decide.facts_of(batch.view, created.digest)
+        batch.add(Deleted(created.digest), reason)
+        self._add_created(batch, created, config, reason)
+        for fact in facts:
+            batch.add(fact, reason)
+
+    def redact(self, image_id: str, *, reason: str) -> int:
+        """Destroy the config of an image for good; all else that is known of it stays.
+
+        For an image that is there, and for one that was deleted. When this returns, no byte of the
+        config is left in the store's files, see `scrubbing`, and `get` raises `RedactedError`. To
+        redact what is redacted is no event; what an earlier call could not destroy is destroyed.
+        The store's records are not touched. Backups that were made before keep the config: to
+        destroy them is the operator's matter.
+
+        Other writers wait meanwhile, a few seconds where the store is large. In a read that lasts,
+        such as a backup, the bytes can only be destroyed when it ends.
+
+        Args:
+            image_id: a whole id.
+            reason: why; it must say something.
+
+        Returns:
+            The position of the record that says so.
+
+        Raises:
+            ImageNotFoundError: it never was there.
+            StoreUsageError: there is no reason, or this thread is in a transaction.
+            ErasureUnfinishedError: the record is there, the bytes are as well: redact again.
+            StoreReadOnlyError: the store was opened for reading only.
+            StoreFullError: there is no room; nothing was changed.
+        """
+        image = digest.require(image_id)
+        if not checked_text("reason", reason).strip():
+            raise StoreUsageError("what destroys needs a reason")
+        if self._owner == threading.get_ident():
+            raise StoreUsageError("redact outside of the transaction: it is a commit of its own")
+
+        def judge(batch: Batch, reason: str) -> None:
+            if not batch.was_there(image):
+                raise ImageNotFoundError(image_id)
+            if batch.redaction(image) is None:
+                batch.add(Redacted(image), reason)
+                self._any_redacted = True
+
+        self._mutate(reason, judge)
+        scrubbing.finish(self._environment)
+        record = self._redaction(image)
+        if record is None:
+            raise StoreUsageError(f"{image_id} was created again meanwhile")
+        return record.position
+
+    def redaction(self, image_id: str) -> Record | None:
+        """Return the record that redacted an image's config, there or gone; None if none did.
+
+        Raises:
+            CorruptionError: the mark in the config's place names another record.
+        """
+        image = digest.parse(image_id)
+        with self._lock:
+            self._catch_up()
+            if image is None or not self._any_redacted:
+                return None
+        return self._redaction(image)
+
+    def _redaction(self, image: bytes) -> Record | None:
+        with self._environment.read() as txn:
+            return configs.redaction(txn, image)
+
+    def _resume_erasure(self) -> None:
+        """Destroy what a redaction that was cut off has left; if that must wait, say so."""
+        if not self._any_redacted or self._environment.read_only:
+            return
+        try:
+            scrubbing.finish(self._environment, wait=0)
+        except (ErasureUnfinishedError, StoreFullError, StoreIOError) as error:
+            logger.warning("%s", error)
 
     def delete(self, image_id: str, *, reason: str = "") -> list[LayerMetadata]:
         """Delete an image; its children have no parent from here on.

@@ -4,14 +4,17 @@ One sync is one transaction, so the log never shows a host half read; a sync tha
 appends nothing. The source's facts win: what it lists is created, what it no longer lists is
 deleted, parents, last updates and built marks are set as it has them. Docker never takes a last
 update or a built mark away from an image, so one that has lost either was removed and created again
-since the last sync, and that is what the log says then. Where a source could not tell (an entry
-that it passed over is marked as unsure), what the store knows of that image stays.
+since the last sync, and that is what the log says then. A config that was redacted is not taken in
+again: such an image stays as it is, there or gone, and is passed over if it is gone. Where a source
+could not tell (an entry that it passed over is marked as unsure), what the store knows of that
+image stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from eventstore import digest
@@ -102,6 +105,7 @@ class _Run:
         self.store = store
         self.unsure = unsure
         self.wanted = {image.image_id: image for image in images}
+        self.refused: list[PassedOver] = []
         self.view = store.view()
         self.touched: set[str] = set()
         self.created: list[str] = []
@@ -116,15 +120,30 @@ class _Run:
         view = self.view = self.store.view()
         self.after = view.position
         present = {digest.to_text(image) for image in view.digests()}
+        self._refuse_redacted(present)
         self.created = sorted(self.wanted.keys() - present)
         self.deleted = sorted(present - self.wanted.keys() - self.unsure)
         kept = sorted((present & self.wanted.keys()) - self.unsure)
         self.recreated = [
-            image_id for image_id in kept if _lost_a_fact(view, self.wanted[image_id])
+            image_id
+            for image_id in kept
+            if _lost_a_fact(view, self.wanted[image_id]) and not self.store.redaction(image_id)
         ]
         deletions = len(self.deleted)
         if not allow_mass_delete and deletions > max(DELETIONS_UNQUESTIONED, len(present) / 2):
             raise MassDeleteError(deletions, len(present))
+
+    def _refuse_redacted(self, present: set[str]) -> None:
+        """Leave out what could only be created with a config that was redacted; say so."""
+        for image_id in sorted(self.wanted.keys() - present):
+            record = self.store.redaction(image_id)
+            if record is not None:
+                del self.wanted[image_id]
+                detail = f"redacted at @{record.position} by {record.actor}: {record.reason}"
+                self.refused.append(PassedOver("redacted", image_id, detail))
+        for image_id, image in self.wanted.items() if self.refused else ():
+            if image.parent is not None and image.parent not in self.wanted:
+                self.wanted[image_id] = msgspec.structs.replace(image, parent=None)
 
     def write(self) -> None:
         """Append what differs: deletions, creations, then facts, ancestors before descendants."""
@@ -196,7 +215,7 @@ class _Run:
             last_updated_set=self.last_updated_set,
             marked_built=self.marked_built,
             unchanged=len(self.wanted) - len(self.touched),
-            passed_over=passed_over,
+            passed_over=passed_over + self.refused,
             after=self.after,
             position=self.after if dry_run else self.position,
             dry_run=dry_run,

@@ -22,19 +22,22 @@ from eventstore import (
     hashes,
     log,
     meta,
+    scrubbing,
     snapshot_headers,
     snapshots,
     store_files,
     structure,
 )
 from eventstore.errors import CorruptionError, StoreIOError
-from eventstore.events import Created, Deleted, Record
+from eventstore.events import Created, Deleted, Record, Redacted
 from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_pages import PageFile
 from eventstore.lmdb_transaction import Transaction
 from eventstore.structure import Read
 from eventstore.view import ImageView
+
+_LOST = -1  # in the place of the position of a redaction
 
 
 class Problem(Struct, frozen=True):
@@ -124,16 +127,19 @@ def _derived(read: Read) -> Iterator[Problem]:
     yield from problems  # with no transaction open, whatever is done meanwhile
     replayed = _Replay(read, stored, hashed)
     yield from replayed.run(first)
-    stored_configs: set[bytes] = set()
+    stored_configs: dict[bytes, int] = {}
     yield from _configs(read, replayed.created, stored_configs)
     with read() as txn:
         tombstones = dict(log.tombstones(txn))
         moved = _Extent(txn).last_key != first.last_key
         sealed = meta.is_sealed(txn)
+        problems = [] if moved else list(_last_redaction(txn, replayed))
+    yield from problems
     if replayed.sound and not moved:
         # What others append meanwhile would look like what nobody appended.
-        for key in sorted(stored_configs - replayed.created):
+        for key in sorted(stored_configs.keys() - replayed.created):
             yield Problem("config", f"the config {key.hex()} is of no image", None, _id_of(key))
+        yield from _redactions(stored_configs, replayed)
     if not moved:
         yield from _tombstones(tombstones, replayed, sealed=sealed)
 
@@ -176,6 +182,8 @@ class _Replay:
         self.heads: dict[bytes, int] = {}
         self.gone: dict[bytes, int] = {}
         self.created: set[bytes] = set()
+        self.redacted: dict[bytes, int] = {}
+        self.last_redaction = 0
         self.batch = 1
 
     def run(self, extent: _Extent) -> Iterator[Problem]:
@@ -248,6 +256,9 @@ class _Replay:
         image, position = record.event.digest, record.position
         if isinstance(record.event, Created):
             self.created.add(image)
+            self.redacted.pop(image, None)
+        elif isinstance(record.event, Redacted):
+            self.redacted[image] = self.last_redaction = position
         if self.sound and record.previous != self.heads.get(image, 0):
             yield Problem(
                 "log",
@@ -260,8 +271,8 @@ class _Replay:
             yield Problem("log", f"record {position} names no batch", position, record.image_id)
         self.batch = record.batch
         self.heads[image] = position
-        self.gone.pop(image, None)
-        if isinstance(record.event, Deleted):
+        was_gone = self.gone.pop(image, None) is not None
+        if isinstance(record.event, Deleted) or (was_gone and isinstance(record.event, Redacted)):
             self.gone[image] = position
         if not self.sound:
             return
@@ -310,21 +321,52 @@ class _Replay:
             yield Problem("snapshot", str(error), at)
 
 
-def _configs(read: Read, created: set[bytes], stored: set[bytes]) -> Iterator[Problem]:
-    """Check every config; add the digests that there are to `stored`."""
+def _configs(read: Read, created: set[bytes], stored: dict[bytes, int]) -> Iterator[Problem]:
+    """Check every config; add the digests that there are to `stored`, and what redacted them."""
     start = b""
     while page := _page_of_configs(read, start):
         start = page[-1][0]
         for key, value in page:
-            stored.add(key)
+            stored[key] = configs.redacted_at(key, value)
             try:
+                if stored[key]:
+                    continue  # what stands behind the mark is checked when all are known
+                if configs.is_lost(value):
+                    stored[key] = _LOST
                 configs.unpack(key, value)
             except CorruptionError as error:
                 kind = "lost" if configs.is_lost(value) else "config"
                 yield Problem(kind, str(error), None, _id_of(key))
-    for key in sorted(created - stored):
+    for key in sorted(created - stored.keys()):
         image_id = digest.to_text(key)
         yield Problem("config", f"the config of {image_id} is missing", None, image_id)
+
+
+def _last_redaction(txn: Transaction, replayed: _Replay) -> Iterator[Problem]:
+    """Check the note that there are redactions, which those who write go by."""
+    try:
+        noted = scrubbing.last_redaction(txn)
+    except CorruptionError as error:
+        yield Problem("meta", str(error))
+        return
+    known = replayed.last_redaction
+    if noted != known and (replayed.sound or noted < known):
+        text = f"the last redaction is record {known}, not {noted}"
+        yield Problem("meta", text, known or noted)
+
+
+def _redactions(stored: dict[bytes, int], replayed: _Replay) -> Iterator[Problem]:
+    """Compare the marks in the place of configs with what the log says was redacted."""
+    for key, position in sorted(stored.items()):
+        known = replayed.redacted.get(key, 0)
+        if position in (known, _LOST):
+            continue
+        image_id = _id_of(key)
+        if position:
+            text = f"the config of {image_id} is marked as redacted by {position}, not by {known}"
+        else:
+            text = f"the config of {image_id} is there, and record {known} redacted it"
+        yield Problem("config", text, position or known, image_id)
 
 
 def _page_of_configs(read: Read, after: bytes) -> list[tuple[bytes, bytes]]:

@@ -32,6 +32,7 @@ from eventstore.events import (
     MarkedBuilt,
     ParentSet,
     Record,
+    Redacted,
 )
 from eventstore.image import Image
 from eventstore.states import States
@@ -227,6 +228,9 @@ class ImageView:
                     if state is not None:
                         raise _impossible(position, "creates an image that is there")
                     states.add(image, State(position, position, None, 0, None, False))
+                elif kind is Redacted:
+                    if state is not None:
+                        replace(image, _with_last(state, position))
                 elif state is None:
                     raise _impossible(position, "is about an image that is not there")
                 elif isinstance(event, LastUpdatedSet):
@@ -495,6 +499,13 @@ def _link(index: dict[bytes, bytes | set[bytes]], image: bytes, parent: bytes) -
         siblings.add(image)
     elif siblings != image:
         index[parent] = {siblings, image}
+
+
+def _with_last(state: State, position: int) -> State:
+    """Return what is known of an image whose stream goes on with a record that changes nothing."""
+    return State(
+        state.created, position, state.parent, state.parent_at, state.last_updated, state.built
+    )
 
 
 def _impossible(position: int, what: str) -> CorruptionError:

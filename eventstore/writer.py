@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import partial
 from types import TracebackType
 
-from eventstore import clock, log
+from eventstore import clock, configs, log
 from eventstore.batch import Batch
 from eventstore.errors import StoreFullError, StoreUsageError
 from eventstore.events import Record
@@ -192,11 +192,18 @@ class StoreWriter(StoreProver):
         def none(image: bytes) -> int:
             return 0
 
+        def redaction(image: bytes) -> Record | None:
+            return session.run(partial(configs.redaction, key=image))
+
+        def nobody(image: bytes) -> None:
+            return None
+
         return Batch(
             self._live,
             actor=self._actor,
             now=self._now,
             tombstone=tombstone if session.run(log.has_tombstones) else none,
+            redaction=redaction if self._any_redacted else nobody,
             read_config=self._read_config,
         )
 

@@ -13,6 +13,7 @@ from eventstore.events import (
     MarkedBuilt,
     ParentSet,
     Record,
+    Redacted,
     pack_chain,
 )
 
@@ -31,6 +32,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(LastUpdatedSet, digests, instants),
     st.builds(MarkedBuilt, digests),
     st.builds(Deleted, digests),
+    st.builds(Redacted, digests),
 )
 
 

@@ -50,6 +50,7 @@ from eventstore.events import (
     LastUpdatedSet,
     MarkedBuilt,
     ParentSet,
+    Redacted,
     pack_chain,
 )
 from eventstore.layers import DockerLayerDB
@@ -268,6 +269,7 @@ class RecordTarget(Target):
             LastUpdatedSet(a_digest(2), clock.STORED_MAX_NS),
             MarkedBuilt(a_digest(2)),
             Deleted(a_digest(0)),
+            Redacted(a_digest(2)),
             codec.LastUpdatedSetFirst(a_digest(2)),
         ]
         envelopes = [codec.Envelope(10, "me", "because", 9, 1, event) for event in events]

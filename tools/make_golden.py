@@ -73,6 +73,22 @@ def fill(path: Path) -> None:
         store.set_last_updated(child, -1)
 
 
+def fill_redacted(path: Path) -> None:
+    """Write a history with redactions into a new store."""
+    ticks = iter(range(START_NS, START_NS + 10**18, 10**9))
+    with ImageStore.open(path, actor="golden@host", now=lambda: next(ticks)) as store:
+        gone, again = store.create(config("gone")), store.create(config("again"))
+        store.create(config("there", layers=1))
+        store.delete(gone)
+        for image_id in (gone, again):
+            store.redact(image_id, reason="a secret")
+        store.take_snapshot()
+        store.create(config("again"), reason="it was none", allow_redacted=True)
+
+
+FILLS = {"v1": fill, "v1-redacted": fill_redacted}
+
+
 def answers(path: Path) -> dict[str, Any]:
     """Return what the store answers, in plain JSON."""
     with ImageStore.open(path, read_only=True) as store:
@@ -103,7 +119,7 @@ def answers(path: Path) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> int:
     """Make a golden store of the given name."""
-    if len(arguments) != 1:
+    if len(arguments) != 1 or arguments[0] not in FILLS:
         print("usage: make_golden.py NAME", file=sys.stderr)
         return 2
     target = GOLDEN / arguments[0]
@@ -112,7 +128,7 @@ def main(arguments: list[str]) -> int:
         return 1
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made"
-        fill(made)
+        FILLS[arguments[0]](made)
         with ImageStore.open(made) as store:
             store.backup(target)
         # Opening would leave a lock file behind, so a copy is asked.

@@ -1,4 +1,4 @@
-"""The commands that append to the log: `create`, `rm`, `set-parent`, `mark-built`, `touch`.
+"""The commands that append: `create`, `rm`, `set-parent`, `mark-built`, `touch`, `redact`.
 
 Each is one transaction: with several images either all of it happens, or nothing.
 """
@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from eventstore import digest
 from eventstore.cli import moments
 from eventstore.cli.options import open_to_write, store_option, write_options
 from eventstore.cli.output import line
@@ -137,3 +138,24 @@ def touch(
                 store.set_last_updated(image_id, instant)
         for image_id in found:
             line(image_id)
+
+
+@click.command()
+@click.argument("image")
+@click.option("--reason", "-m", metavar="TEXT", required=True, help="Why; kept in the log.")
+@click.option("--actor", metavar="WHO", help="Who; user@host if not given.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@store_option
+def redact(image: str, reason: str, actor: str | None, yes: bool, store_path: str | None) -> None:
+    """Destroy the config of IMAGE, deleted ones too, for good.
+
+    What happened to the image stays known, and the image is not deleted. Backups that were made
+    before keep the config.
+    """
+    with open_to_write(store_path, actor=actor) as store:
+        image_id = store.search_history(image)
+        if not yes:
+            question = f"Destroy the config of {digest.short(image_id)} for good?"
+            click.confirm(question, abort=True, err=True)
+        position = store.redact(image_id, reason=reason)
+        line(f"redacted {image_id} at @{position}")

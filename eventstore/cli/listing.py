@@ -12,7 +12,7 @@ import click
 from eventstore import digest
 from eventstore.cli import moments, naming, output, shapes
 from eventstore.cli.options import at_option, json_option, open_to_read, store_option
-from eventstore.errors import CorruptionError
+from eventstore.errors import CorruptionError, RedactedError
 from eventstore.image import ContainerConfig, Image
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
 _DEPTH_MAX = 200
-_NO_CONFIG = "no sound config"
+_NO_CONFIG, _REDACTED = "no sound config", "redacted"
+Unreadable = CorruptionError | RedactedError
 
 
 def _view(store: ImageStore, when: str | None) -> ImageView:
@@ -52,30 +53,34 @@ def ls(everything: bool, at: str | None, as_json: bool, store_path: str | None) 
                 for image in images:
                     output.json_line(shapes.listed(view, image))
                 for name, fault in faults.items():
-                    output.json_line(shapes.unreadable(view, name, str(fault)))
+                    output.json_line(shapes.unreadable(view, name, fault))
                 return
             _headline(view, at)
             rows = [_row(view, image) for image in images]
             output.table(
                 ("IMAGE ID", "AGE", "PLATFORM", ">LAYERS", "UPDATED", "PARENT", "BUILT"),
-                rows + [_row_without_config(view, name) for name in faults],
+                rows + [_row_without_config(view, name, fault) for name, fault in faults.items()],
                 flexible=2,
             )
 
 
 @contextmanager
-def _faults_last() -> Generator[dict[str, CorruptionError]]:
+def _faults_last() -> Generator[dict[str, Unreadable]]:
     """Give a place for images whose config does not check; say so when the rest is shown."""
-    faults: dict[str, CorruptionError] = {}
+    faults: dict[str, Unreadable] = {}
     yield faults
     for fault in faults.values():
-        raise fault
+        if isinstance(fault, CorruptionError):  # what was redacted is as it was asked for
+            raise fault
 
 
-def _look(view: ImageView, image_id: str, faults: dict[str, CorruptionError]) -> Image | None:
-    """Return an image, None if its config does not check; that is added to the faults."""
+def _look(view: ImageView, image_id: str, faults: dict[str, Unreadable]) -> Image | None:
+    """Return an image, None if its config does not check or is redacted; the faults get that."""
     try:
         return view.get(image_id)
+    except RedactedError as error:
+        faults[image_id] = error
+        return None
     except CorruptionError as error:
         if error.digest != image_id:
             raise
@@ -83,12 +88,16 @@ def _look(view: ImageView, image_id: str, faults: dict[str, CorruptionError]) ->
         return None
 
 
-def _row_without_config(view: ImageView, image_id: str) -> tuple[str, ...]:
+def _no_config(fault: Unreadable) -> str:
+    return _REDACTED if isinstance(fault, RedactedError) else _NO_CONFIG
+
+
+def _row_without_config(view: ImageView, image_id: str, fault: Unreadable) -> tuple[str, ...]:
     """Return what the log says of an image whose config does not check."""
     parent = output.short(view.get_parent(image_id))
     updated = output.age(view.get_last_updated(image_id))
     built = "here" if view.is_built_locally(image_id) else "-"
-    return (digest.short(image_id), "?", _NO_CONFIG, "?", updated, parent, built)
+    return (digest.short(image_id), "?", _no_config(fault), "?", updated, parent, built)
 
 
 def _newest_first(image: Image) -> tuple[bool, int, str]:
@@ -131,7 +140,7 @@ def tree(image: str | None, at: str | None, as_json: bool, store_path: str | Non
                 for depth, image_id in _walk(view, roots):
                     found = _look(view, image_id, faults)
                     if found is None:
-                        shape = shapes.unreadable(view, image_id, str(faults[image_id]))
+                        shape = shapes.unreadable(view, image_id, faults[image_id])
                     else:
                         shape = shapes.listed(view, found)
                     output.json_line({"depth": depth} | shape)
@@ -149,7 +158,7 @@ def _walk(view: ImageView, roots: list[str]) -> Iterator[tuple[int, str]]:
         pending.extend((depth + 1, child) for child in reversed(view.children(image_id)))
 
 
-def _print_trees(view: ImageView, roots: list[str], faults: dict[str, CorruptionError]) -> None:
+def _print_trees(view: ImageView, roots: list[str], faults: dict[str, Unreadable]) -> None:
     from rich.tree import Tree
 
     for root in roots:
@@ -164,12 +173,12 @@ def _print_trees(view: ImageView, roots: list[str], faults: dict[str, Corruption
         output.console().print(branches[0])
 
 
-def _label(view: ImageView, image_id: str, faults: dict[str, CorruptionError]) -> Text:
+def _label(view: ImageView, image_id: str, faults: dict[str, Unreadable]) -> Text:
     from rich.text import Text
 
     image = _look(view, image_id, faults)
     if image is None:
-        age, made_by = "?", _NO_CONFIG
+        age, made_by = "?", _no_config(faults[image_id])
     else:
         steps = [step.created_by for step in image.history if step.created_by]
         age, made_by = output.age(image.created), output.cell(steps[-1]) if steps else ""

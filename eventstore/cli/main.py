@@ -55,6 +55,8 @@ _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
     (errors.MassDeleteError, NO, "if the source is the right one, add --allow-mass-delete"),
     (errors.InvalidImageError, NO, "nothing was changed"),
     (errors.InvalidParentError, NO, "nothing was changed"),
+    (errors.RedactedError, NO, ""),  # it says who did it, when and why
+    (errors.ErasureUnfinishedError, UNUSABLE, ""),
     (errors.StoreReadOnlyError, UNUSABLE, "check the permissions of the store"),
     (errors.StoreNotFoundError, UNUSABLE, _SEE_PATH),
     (errors.DestinationExistsError, UNUSABLE, "give a name that is not taken"),
@@ -133,6 +135,7 @@ for _command in (
     proofs.audit,
     proofs.keygen,
     proofs.export_tiles,
+    changes.redact,
     demo.demo,
 ):
     cli.add_command(_command)

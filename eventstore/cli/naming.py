@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventstore import digest
 from eventstore.errors import ImageNotFoundError
-from eventstore.events import Deleted
+from eventstore.events import Deleted, Redacted
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
 
@@ -35,7 +35,8 @@ def find(store: ImageStore, view: ImageView, term: str) -> str:
 
 def _when(store: ImageStore, view: ImageView, image_id: str) -> str:
     """Say when the image was there, seen from a position where it is not."""
-    before = next(store.records(image_id, through=view.position, reverse=True), None)
+    stream = store.records(image_id, through=view.position, reverse=True)
+    before = next((record for record in stream if not isinstance(record.event, Redacted)), None)
     if before is None:
         first = next(store.records(image_id))
         return f"was not there yet at @{view.position}; it was created at @{first.position}"

@@ -10,6 +10,7 @@ import msgspec
 from eventstore import go_json
 from eventstore.cli.output import utc
 from eventstore.diff import ImageChange, ViewDiff
+from eventstore.errors import RedactedError
 from eventstore.events import Created, LastUpdatedSet, ParentSet, Record
 from eventstore.image import Image
 from eventstore.verify import Problem
@@ -24,6 +25,7 @@ KINDS = {
     "LastUpdatedSet": "last-updated-set",
     "MarkedBuilt": "marked-built",
     "Deleted": "deleted",
+    "Redacted": "redacted",
 }
 
 
@@ -69,8 +71,8 @@ def listed(view: ImageView, image: Image) -> dict[str, Any]:
     }
 
 
-def unreadable(view: ImageView, image_id: str, fault: str) -> dict[str, Any]:
-    """Return an image as `ls` lists it, as far as the log knows it: its config does not check."""
+def unreadable(view: ImageView, image_id: str, fault: Exception) -> dict[str, Any]:
+    """Return an image as `ls` lists it, as far as the log knows it: its config cannot be read."""
     return {
         "id": image_id,
         "parent": view.get_parent(image_id),
@@ -80,7 +82,7 @@ def unreadable(view: ImageView, image_id: str, fault: str) -> dict[str, Any]:
         "layers": None,
         "last_updated": utc(view.get_last_updated(image_id)),
         "built_locally": view.is_built_locally(image_id),
-        "damage": fault,
+        "redacted" if isinstance(fault, RedactedError) else "damage": str(fault),
     }
 
 

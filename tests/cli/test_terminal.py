@@ -180,7 +180,8 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         [*arguments, "--json"]
         for arguments in (*reading, writing[0], writing[1], ["backup", str(folder / "copy")])
     ]
-    return [*reading, *wrong, *as_json, *writing, ["rm", image_id]]
+    last = [["redact", image_id, "-m", EVIL, "-y"], ["show", image_id], ["rm", image_id]]
+    return [*reading, *wrong, *as_json, *writing, *last]
 
 
 def hidden(text: str) -> list[str]:

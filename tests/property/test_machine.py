@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import lmdb
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -25,8 +26,15 @@ from hypothesis.stateful import (
 )
 
 from comparing import assert_equal
-from eventstore import EventStoreError, ImageNotFoundError, ImageStore, InvalidParentError
+from eventstore import (
+    EventStoreError,
+    ImageNotFoundError,
+    ImageStore,
+    InvalidParentError,
+    RedactedError,
+)
 from eventstore import snapshots as snapshots_module
+from making import id_of
 from model import ModelStore
 
 CHILD = Path(__file__).with_name("child.py")
@@ -35,6 +43,12 @@ CHILD = Path(__file__).with_name("child.py")
 def config_of(number: int) -> bytes:
     """Return the config of the image with this number."""
     return json.dumps({"comment": str(number), "rootfs": {"type": "layers"}}).encode()
+
+
+def facts_of(model: ModelStore, image: str) -> int:
+    """Return how many records make an image, created anew, what it was."""
+    own = (image in model.parents, image in model.updated, image in model.built)
+    return sum(own) + len(list(model.children(image)))
 
 
 class UnwantedError(Exception):
@@ -52,6 +66,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.now = 1_000
         self.model = ModelStore()
         self.past = {0: self.model.copy()}
+        self.redacted: set[str] = set()
 
     @initialize()
     def start(self) -> None:
@@ -111,6 +126,30 @@ class StoreMachine(RuleBasedStateMachine):
         )
         self.remember()
 
+    @rule(target=images, number=st.integers(13, 15), gone=st.booleans())
+    def redact(self, number: int, gone: bool) -> str:
+        """Redact an image that is there or gone; one that is redacted already comes back first."""
+        config = config_of(number)
+        image = id_of(config)
+        if image in self.redacted:
+            with pytest.raises(RedactedError):
+                self.store.create(config)
+            if image in self.model.configs:
+                self.model.events += 2 + facts_of(self.model, image)
+            self.redacted.remove(image)
+        self.store.create(config, allow_redacted=True)
+        self.model.create(config)
+        self.past[self.model.events] = self.model.copy()
+        if gone:
+            self.store.delete(image)
+            self.model.delete(image)
+            self.remember()
+        self.model.events += 1
+        assert self.store.redact(image, reason="a secret") == self.model.events
+        self.redacted.add(image)
+        self.remember()
+        return image
+
     def same(self, ours, models) -> bool:
         """Tell whether the store and the model answer alike, errors included."""
         outcomes = []
@@ -142,7 +181,7 @@ class StoreMachine(RuleBasedStateMachine):
                         )
                 self.store.delete(ids[0])
                 model.delete(ids[0])
-                assert_equal(self.store, model)
+                assert_equal(self.store, model, self.redacted)
                 if fails:
                     raise UnwantedError
         except UnwantedError:
@@ -216,13 +255,13 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def live_view_is_the_model(self) -> None:
         """The live view answers as the model does."""
-        assert_equal(self.store, self.model)
+        assert_equal(self.store, self.model, self.redacted)
 
     @invariant()
     def past_is_as_it_was(self) -> None:
         """Every past is as it was remembered, from nothing and from the best snapshot."""
         for position, model in self.past.items():
-            assert_equal(self.store.as_of(position=position), model)
+            assert_equal(self.store.as_of(position=position), model, self.redacted)
 
     def teardown(self) -> None:
         """Check the whole store and take it away."""

@@ -14,6 +14,7 @@ from eventstore import (
     ImageStore,
     LastUpdatedSet,
     MarkedBuilt,
+    Redacted,
     UnknownFormatError,
     codec,
     digest,
@@ -48,6 +49,17 @@ def test_the_tags_in_the_docstring_are_those_of_the_code() -> None:
     assert codec.__doc__ is not None
     table = re.findall(r"^    \[(\d), .*?\]\s+(\w+)", codec.__doc__, re.MULTILINE)
     assert [int(tag) for tag, _ in table] == list(codec.TAGS)
+
+
+def test_what_redacted_stores_is_its_tag_and_the_digest() -> None:
+    """These bytes are read for ever."""
+    raw = bytes.fromhex("9607a161a0010092" + "09c420" + "00" * 32)
+    raw += crc32(raw, crc32((1).to_bytes(8, "big"))).to_bytes(4, "big")
+    assert codec.decode(1, raw).event == Redacted(bytes(32))
+    record = codec.encode(
+        1, time_ns=7, actor="a", reason="", batch=1, previous=0, event=Redacted(bytes(32))
+    )
+    assert record.raw == raw
 
 
 def test_the_first_shape_of_last_updated_set_means_the_time_of_its_record() -> None:

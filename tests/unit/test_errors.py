@@ -10,6 +10,8 @@ from eventstore import EventStoreError
 PARENTS = {
     "ImageNotFoundError": (EventStoreError, LookupError),
     "AmbiguousDigestError": (EventStoreError, LookupError),
+    "RedactedError": (EventStoreError,),
+    "ErasureUnfinishedError": (eventstore.StoreUsageError,),
     "InvalidImageError": (EventStoreError, ValueError),
     "UnsupportedOSError": (eventstore.InvalidImageError,),
     "LayerMissingError": (eventstore.InvalidImageError,),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
 from eventstore import (
@@ -18,6 +19,7 @@ from eventstore import (
     LastUpdatedSet,
     MarkedBuilt,
     ParentSet,
+    Redacted,
     codec,
     columns,
     decide,
@@ -89,6 +91,21 @@ def test_what_cannot_have_happened_is_corruption_and_changes_nothing(event: Even
         view.apply_event(2, 2, event)
     assert caught.value.position == 2
     assert view.digest == before
+
+
+def test_a_redaction_moves_only_the_end_of_a_stream() -> None:
+    """Of an image that is there; one that is gone stays gone, and the view goes on."""
+    view = view_of(*create(A, B), ParentSet(B, A), MarkedBuilt(B), LastUpdatedSet(B, 7))
+    before = dict(view.rows())
+    view.apply_event(6, 6, Redacted(B))
+    state = view.state(B)
+    assert state is not None
+    assert state.last == 6
+    assert msgspec.structs.replace(state, last=before[B].last) == before[B]
+    view.apply_event(7, 7, Deleted(B))
+    rows = dict(view.rows())
+    view.apply_event(8, 8, Redacted(B))
+    assert (view.position, dict(view.rows())) == (8, rows)
 
 
 @pytest.mark.parametrize(("position", "time_ns"), [(1, 5), (3, 5), (0, 5), (2, 0)])
