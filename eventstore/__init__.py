@@ -9,6 +9,7 @@ from eventstore.errors import (
     ImageNotFoundError,
     InvalidImageError,
     InvalidParentError,
+    InvalidReferenceError,
     LayerMissingError,
     LayerNotFoundError,
     MassDeleteError,
@@ -21,6 +22,7 @@ from eventstore.errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
     StoreUsageError,
+    TagNotFoundError,
     UnknownFormatError,
     UnsupportedOSError,
 )
@@ -32,6 +34,8 @@ from eventstore.events import (
     MarkedBuilt,
     ParentSet,
     Record,
+    Tagged,
+    Untagged,
 )
 from eventstore.image import ContainerConfig, History, Image, RootFS
 from eventstore.layers import (
@@ -70,6 +74,7 @@ __all__ = [
     "ImageView",
     "InvalidImageError",
     "InvalidParentError",
+    "InvalidReferenceError",
     "LastUpdatedSet",
     "Layer",
     "LayerMetadata",
@@ -95,8 +100,11 @@ __all__ = [
     "StoreReadOnlyError",
     "StoreTransaction",
     "StoreUsageError",
+    "TagNotFoundError",
+    "Tagged",
     "UnknownFormatError",
     "UnsupportedOSError",
+    "Untagged",
     "ViewDiff",
     "check_store",
     "restore",

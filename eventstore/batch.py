@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventstore import clock, codec, configs, log
-from eventstore.events import Deleted, Event, Record
+from eventstore import clock, codec, configs, log, names
+from eventstore.events import Deleted, Event, Named, Record, Tagged, Untagged
 from eventstore.lmdb_transaction import Transaction
 from eventstore.view import ImageView, ReadConfig
+
+LastNamed = Callable[[str], tuple[int, Named | None]]
+"""Returns position and event of the last record about a name, 0 and None where there is none."""
 
 
 class Batch:
@@ -23,6 +26,7 @@ class Batch:
         records: what will be appended, in order.
         start: the position that it follows.
         configs: digest to config bytes of what will be created.
+        named: name to the last record about it that will be appended: position and event.
         ahead_ns: by how much the time of a record had to be later than the clock's, at most.
     """
 
@@ -34,6 +38,7 @@ class Batch:
         now: Callable[[], int],
         tombstone: Callable[[bytes], int],
         read_config: ReadConfig,
+        last_named: LastNamed,
     ) -> None:
         """Start from `live`, which must not move while the batch is gathered.
 
@@ -43,6 +48,7 @@ class Batch:
             now: the clock.
             tombstone: gives the last position of an image that is gone, 0 for none, as of `live`.
             read_config: gives the config of an image.
+            last_named: gives the last record about a name, as of `live`.
         """
         self.actor = actor
         self.records: list[Record] = []
@@ -51,6 +57,8 @@ class Batch:
         self.start = live.position
         self._now = now
         self._tombstone = tombstone
+        self._last_named = last_named
+        self.named: dict[str, tuple[int, Named]] = {}
         self._gone: dict[bytes, int] = {}
         self._raised: set[bytes] = set()  # those that have a tombstone, and are there again
         self.view = live.branch(_reading_first(self.configs, read_config))
@@ -95,6 +103,12 @@ class Batch:
             self.ahead_ns = time_ns - now
         if isinstance(event, Deleted):
             self._gone[image] = position
+        elif isinstance(event, Tagged | Untagged):
+            self.named[event.name] = position, event
+
+    def last_named(self, name: str) -> tuple[int, Named | None]:
+        """Return the last record about a name: its position, 0 for none, and its event."""
+        return self.named.get(name) or self._last_named(name)
 
     def _gone_at(self, image: bytes) -> int:
         """Return the last position of an image that is not there, 0 if it never was."""
@@ -107,7 +121,7 @@ class Batch:
         return gone
 
     def write(self, txn: Transaction) -> None:
-        """Put records, configs and tombstones into a write transaction.
+        """Put records, configs, tombstones and names into a write transaction.
 
         Raises:
             CorruptionError: the log has moved since the batch was begun.
@@ -122,6 +136,8 @@ class Batch:
         for image in self._raised:
             if self.view.state(image) is not None:
                 log.drop_tombstone(txn, image)
+        for name, (position, _) in self.named.items():
+            names.put(txn, name, position)
 
 
 def _reading_first(pending: dict[bytes, bytes], read_config: ReadConfig) -> ReadConfig:

@@ -94,6 +94,46 @@ class Deleted(Struct, frozen=True, gc=False, array_like=True, tag=5):
         return digest.to_text(self.digest)
 
 
+class Tagged(Struct, frozen=True, gc=False, array_like=True, tag=7):
+    """The image got the name `name`; whichever image had it before has it no more.
+
+    `name` is canonical, as `references` says. `before` is the position of the record about this
+    name before this one, 0 for the first, so that the history of a name is a chain.
+    """
+
+    digest: bytes
+    name: str
+    before: int
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image as text."""
+        return digest.to_text(self.digest)
+
+
+class Untagged(Struct, frozen=True, gc=False, array_like=True, tag=8):
+    """The image lost the name `name`; `before` is as that of `Tagged`."""
+
+    digest: bytes
+    name: str
+    before: int
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image as text."""
+        return digest.to_text(self.digest)
+
+
+Named = Tagged | Untagged
+"""Either of the events about a name."""
+NAME_SIZE_MAX = 480
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a text can stand where an event has a name; its grammar is not looked at."""
+    return 0 < len(name) <= NAME_SIZE_MAX and name.isascii() and name.isprintable()
+
+
 def pack_chain(chain_id: str) -> bytes:
     """Return a chain id as `Created` stores it."""
     raw = digest.parse(chain_id)
@@ -120,8 +160,8 @@ def is_chain(chain: bytes) -> bool:
     return True
 
 
-Event = Created | ParentSet | LastUpdatedSet | MarkedBuilt | Deleted
-"""Any of the five events."""
+Event = Created | ParentSet | LastUpdatedSet | MarkedBuilt | Deleted | Tagged | Untagged
+"""Any of the events."""
 
 
 class Record(Struct, frozen=True, gc=False):

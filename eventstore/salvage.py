@@ -6,11 +6,11 @@ more can be found as well, by looking at every page of the file.
 
 What is in the new store. The unbroken beginning of the log, byte for byte at the same positions, to
 the first record that is lost (which may be in the middle of a batch); the configs of its images,
-those that were lost noted as lost, so that `get` and `verify` go on naming them; tombstones and a
-snapshot made anew; an id of its own, with the source's id, if it can be read, the last position in
-common and the source's own forks beside it. What checks but has no place in the log is kept in
-`DEST/salvaged`: records behind the gap in `records.jsonl`, configs of no image in `configs/`, and
-the list of what was lost in `lost.jsonl`.
+those that were lost noted as lost, so that `get` and `verify` go on naming them; tombstones, the
+places of names and a snapshot made anew; an id of its own, with the source's id, if it can be read,
+the last position in common and the source's own forks beside it. What checks but has no place in
+the log is kept in `DEST/salvaged`: records behind the gap in `records.jsonl`, configs of no image
+in `configs/`, and the list of what was lost in `lost.jsonl`.
 
 Which record is the right one. The newer meta page decides that leads to a log; a note there says
 where the log ends. What the trees below it lead to is taken. A position
@@ -42,13 +42,14 @@ from eventstore import (
     lmdb_pages,
     log,
     meta,
+    names,
     replay,
     snapshots,
     store_files,
     structure,
 )
 from eventstore.errors import CorruptionError, StoreUsageError
-from eventstore.events import Created, Record
+from eventstore.events import Created, Record, Tagged, Untagged
 from eventstore.lmdb_env import DATABASES, Environment
 from eventstore.lmdb_pages import PageFile, Tree
 from eventstore.lmdb_transaction import Transaction
@@ -292,6 +293,7 @@ class _Writer:
         self.now = now
         self.view = ImageView()
         self.heads: dict[bytes, int] = {}
+        self.names: dict[str, int] = {}
         self.batch = 1
         self.created: set[bytes] = set()
         self.recovered: dict[int, bytes] = {}
@@ -359,6 +361,9 @@ class _Writer:
             return False
         if record.batch not in (self.batch, record.position):
             return False
+        event = record.event
+        if isinstance(event, Tagged | Untagged) and event.before != self.names.get(event.name, 0):
+            return False
         try:
             self.view.branch(None).apply(record)
         except CorruptionError:
@@ -371,6 +376,8 @@ class _Writer:
         self.batch = record.batch
         if isinstance(record.event, Created):
             self.created.add(record.event.digest)
+        if isinstance(record.event, Tagged | Untagged):
+            self.names[record.event.name] = record.position
 
     def _note_lost(self) -> None:
         """List the records and the configs that were lost."""
@@ -453,11 +460,13 @@ class _Writer:
                 configs.put(txn, image, config)
 
     def _write_notes(self, txn: Transaction) -> None:
-        """Write what is derived from the log: its end, and the ends of streams."""
+        """Write what is derived from the log: its end, and the ends of streams and of names."""
         log.note_end(txn, self.view.position)
         for image in sorted(self.created):
             if self.view.state(image) is None:
                 log.put_tombstone(txn, image, self.heads[image])
+        for name, position in sorted(self.names.items()):
+            names.put(txn, name, position)
 
     def _write_beside(self) -> tuple[int, int]:
         """Write what has no place in the new store; return how many records and configs."""

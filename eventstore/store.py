@@ -22,6 +22,7 @@ from eventstore import (
     digest,
     host,
     meta,
+    references,
     replay,
     snapshots,
     structure,
@@ -297,6 +298,41 @@ class ImageStore(StoreWriter):
         """
         image = digest.require(image_id)
         self._mutate(reason, _each(lambda view: decide.mark_built(view, image)))
+
+    def tag(self, name: str, image_id: str, *, reason: str = "") -> None:
+        """Give an image a name, which another one loses if it has it. The same again is no event.
+
+        Args:
+            name: familiar or canonical, with a tag or a digest; see `references`.
+            image_id: which image.
+            reason: why.
+
+        Raises:
+            InvalidReferenceError: Docker would refuse the name.
+            ImageNotFoundError: the image is not there.
+        """
+        image, name = digest.require(image_id), references.canonical(name)
+
+        def judge(batch: Batch, reason: str) -> None:
+            for event in decide.tag(batch.view, image, name, batch.last_named(name)):
+                batch.add(event, reason)
+
+        self._mutate(reason, judge)
+
+    def untag(self, name: str, *, reason: str = "") -> None:
+        """Take a name away; the image stays, even if it was its last one.
+
+        Raises:
+            InvalidReferenceError: Docker would refuse the name.
+            TagNotFoundError: no image has it.
+        """
+        name = references.canonical(name)
+
+        def judge(batch: Batch, reason: str) -> None:
+            for event in decide.untag(batch.view, name, batch.last_named(name)):
+                batch.add(event, reason)
+
+        self._mutate(reason, judge)
 
     # Upkeep.
 

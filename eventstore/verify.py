@@ -21,13 +21,14 @@ from eventstore import (
     digest,
     log,
     meta,
+    names,
     snapshot_headers,
     snapshots,
     store_files,
     structure,
 )
 from eventstore.errors import CorruptionError, StoreIOError
-from eventstore.events import Created, Deleted, Record
+from eventstore.events import Created, Deleted, Named, Record, Tagged, Untagged
 from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_pages import PageFile
@@ -40,8 +41,8 @@ class Problem(Struct, frozen=True):
     """Something that does not agree.
 
     Attributes:
-        kind: `structure`, `meta`, `log`, `config`, `snapshot` or `tombstone`; `lost` is a config
-            that was lost before this store was salvaged, as that noted: no new damage.
+        kind: `structure`, `meta`, `log`, `config`, `snapshot`, `tombstone` or `name`; `lost` is a
+            config that was lost before this store was salvaged, as that noted: no new damage.
         message: what is wrong, for people.
         position: the record or snapshot that it is about, or None.
         image_id: the image that it is about, or None.
@@ -125,6 +126,7 @@ def _derived(read: Read) -> Iterator[Problem]:
     yield from _configs(read, replayed.created, stored_configs)
     with read() as txn:
         tombstones = dict(log.tombstones(txn))
+        noted_names = dict(names.stored(txn))
         moved = _Extent(txn).last_key != first.last_key
         sealed = meta.is_sealed(txn)
     if replayed.sound and not moved:
@@ -133,6 +135,7 @@ def _derived(read: Read) -> Iterator[Problem]:
             yield Problem("config", f"the config {key.hex()} is of no image", None, _id_of(key))
     if not moved:
         yield from _tombstones(tombstones, replayed, sealed=sealed)
+        yield from _names(noted_names, replayed)
 
 
 def _identity(txn: Transaction) -> Iterator[Problem]:
@@ -169,6 +172,7 @@ class _Replay:
         self.sound = True
         self.heads: dict[bytes, int] = {}
         self.gone: dict[bytes, int] = {}
+        self.names: dict[str, int] = {}
         self.created: set[bytes] = set()
         self.batch = 1
 
@@ -243,6 +247,8 @@ class _Replay:
         self.gone.pop(image, None)
         if isinstance(record.event, Deleted):
             self.gone[image] = position
+        if isinstance(record.event, Tagged | Untagged):
+            yield from self._named(record, record.event)
         if not self.sound:
             return
         try:
@@ -250,6 +256,19 @@ class _Replay:
         except CorruptionError as error:
             self.sound = False
             yield Problem("log", str(error), position, record.image_id)
+
+    def _named(self, record: Record, event: Named) -> Iterator[Problem]:
+        """Check that a record about a name names the one before it, and take it as the last."""
+        before = self.names.get(event.name, 0)
+        self.names[event.name] = record.position
+        if self.sound and event.before != before:
+            yield Problem(
+                "log",
+                f"record {record.position} names {event.before} as the one before it about"
+                f" {event.name}, not {before}",
+                record.position,
+                record.image_id,
+            )
 
     def _snapshot(self) -> Iterator[Problem]:
         """Compare the snapshot at the view's position with the view, if there is one."""
@@ -356,3 +375,22 @@ def _tombstones(
                 found,
                 image_id,
             )
+
+
+def _names(stored: dict[bytes, bytes], replayed: _Replay) -> Iterator[Problem]:
+    """Compare what is noted of names with what the log says, as far as it does."""
+    noted: dict[str, int] = {}
+    for key, value in stored.items():
+        name = names.name_of(key)
+        try:
+            noted[name] = names.unpack(key, value)
+        except CorruptionError as error:
+            replayed.names.pop(name, None)
+            yield Problem("name", str(error))
+    for name in sorted(noted.keys() | replayed.names.keys()):
+        found, known = noted.get(name), replayed.names.get(name)
+        if not replayed.sound and (known is None or (found or 0) > known):
+            continue  # with a record lost, the last one that is known may not be the last
+        if found != known:
+            text = f"the last record about the name {name} is {known}, not {found}"
+            yield Problem("name", text, found)

@@ -32,6 +32,8 @@ from eventstore.events import (
     MarkedBuilt,
     ParentSet,
     Record,
+    Tagged,
+    Untagged,
 )
 from eventstore.image import Image
 from eventstore.states import States
@@ -240,6 +242,12 @@ class ImageView:
                 elif kind is MarkedBuilt:
                     created, parent, at = state.created, state.parent, state.parent_at
                     replace(image, State(created, position, parent, at, state.last_updated, True))
+                elif isinstance(event, Tagged | Untagged):  # names are none of the view's business
+                    created, parent, at = state.created, state.parent, state.parent_at
+                    replace(
+                        image,
+                        State(created, position, parent, at, state.last_updated, state.built),
+                    )
                 else:
                     self._remove(image)
                 last, last_ns = position, time_ns

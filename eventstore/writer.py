@@ -15,15 +15,15 @@ from datetime import timedelta
 from functools import partial
 from types import TracebackType
 
-from eventstore import clock, log
+from eventstore import clock, log, names
 from eventstore.batch import Batch
 from eventstore.errors import StoreFullError, StoreUsageError
 from eventstore.events import Record
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment, WriteSession
 from eventstore.lmdb_transaction import MapFullError
+from eventstore.name_reader import NameReader
 from eventstore.notices import Notices
-from eventstore.reader import StoreReader
 from eventstore.turns import Judge, Request, Turns
 from eventstore.view import fold
 
@@ -80,7 +80,7 @@ class Block:
             self._steps.close()
 
 
-class StoreWriter(StoreReader):
+class StoreWriter(NameReader):
     """How an open store is written to; `ImageStore` says what can be written."""
 
     def __init__(
@@ -197,6 +197,7 @@ class StoreWriter(StoreReader):
             now=self._now,
             tombstone=tombstone if session.run(log.has_tombstones) else none,
             read_config=self._read_config,
+            last_named=lambda name: session.run(partial(names.last, name=name)),
         )
 
     def _was_served(self, session: WriteSession, request: Request) -> bool:

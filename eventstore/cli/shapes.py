@@ -23,6 +23,8 @@ KINDS = {
     "ParentSet": "parent-set",
     "LastUpdatedSet": "last-updated-set",
     "MarkedBuilt": "marked-built",
+    "Tagged": "tagged",
+    "Untagged": "untagged",
     "Deleted": "deleted",
 }
 
