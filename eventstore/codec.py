@@ -18,8 +18,8 @@ The event is itself an array that starts with its tag::
 
 Times are nanoseconds since 1970, digests 32 raw bytes, names canonical text; batch, previous and
 before are positions. The checksum covers the position, so a record that lies under another's key
-does not check. For example `MarkedBuilt` of the digest `00 … 00`, appended first, at time 7, by `a`,
-without a reason, is::
+does not check. For example `MarkedBuilt` of the digest `00 … 00`, appended first, at time 7, by
+`a`, without a reason, is::
 
     96 07 a1 61 a0 01 00 92 04 c4 20 (32 times 00) b6 d0 6d 96
 

@@ -141,6 +141,8 @@ def sync_report(source: str, found: SyncReport) -> dict[str, Any]:
         "parents_set": found.parents_set,
         "last_updated_set": found.last_updated_set,
         "marked_built": found.marked_built,
+        "tagged": found.tagged,
+        "untagged": found.untagged,
         "unchanged": found.unchanged,
         "passed_over": [
             {"kind": entry.kind, "name": entry.name, "detail": entry.detail}
