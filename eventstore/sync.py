@@ -2,10 +2,10 @@
 
 One sync is one transaction, so the log never shows a host half read; a sync that finds nothing new
 appends nothing. The source's facts win: what it lists is created, what it no longer lists is
-deleted, parents, last updates, built marks and names are set as it has them. Docker never takes a last
-update or a built mark away from an image, so one that has lost either was removed and created again
-since the last sync, and that is what the log says then. Where a source could not tell (an entry
-that it passed over is marked as unsure), what the store knows of that image stays.
+deleted, parents, last updates, built marks and names are set as it has them. Docker never takes a
+last update or a built mark away from an image, so one that has lost either was removed and created
+again since the last sync, and that is what the log says then. Where a source could not tell (an
+entry that it passed over is marked as unsure), what the store knows of that image stays.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from eventstore import digest
+from eventstore import digest, references
 from eventstore.errors import MassDeleteError
 from eventstore.sources.found import PassedOver, SourceImage
 from eventstore.store import ImageStore
@@ -79,14 +79,15 @@ def sync(
         store: what to change.
         images: all that the source lists; parents are among them and make no cycle.
         passed_over: what else lies in the source, for the report.
-        names: canonical names and the ids of their images, all that there are; those of images
-            that are not there count for nothing. None if they are not known: they then stay.
+        names: all names, in any form, and the ids of their images; those of images that are not
+            there count for nothing. None if they are not known: they then stay.
         reason: why, for the records.
         dry_run: find out, append nothing.
         allow_mass_delete: delete more than half of the images, and more than ten, without asking.
 
     Raises:
         MassDeleteError: it would delete more than that.
+        InvalidReferenceError: one of the names is none.
         StoreReadOnlyError: the store was opened for reading only.
         StoreFullError: there is no room; nothing was changed.
     """
@@ -110,7 +111,7 @@ class _Run:
         store: ImageStore,
         images: Sequence[SourceImage],
         unsure: set[str],
-        names: Mapping[str, str] | None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.store = store
         self.unsure = unsure
@@ -183,7 +184,11 @@ class _Run:
     def _set_names(self, names: Mapping[str, str]) -> None:
         """Make the names those of the source, as far as their images are here."""
         known = self.store.tags()
-        wanted = {name: image for name, image in names.items() if image in self.store}
+        wanted = {
+            references.canonical(name): image
+            for name, image in names.items()
+            if image in self.store
+        }
         for name in sorted(known.keys() - wanted.keys()):
             self.store.untag(name)
             self.untagged += 1

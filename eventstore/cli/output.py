@@ -17,7 +17,7 @@ import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -126,13 +126,15 @@ def note(text: str) -> None:
     sys.stderr.write(printable(text) + "\n")
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, flexible: int = -1) -> None:
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, flexible: Collection[int]
+) -> None:
     """Print a table.
 
     Args:
         headings: of the columns; one that starts with `>` is set to the right.
         rows: of cells; what is no text is turned into it.
-        flexible: the column that is cut where the terminal is too narrow.
+        flexible: the columns that are cut where the terminal is too narrow.
     """
     from rich.table import Table
     from rich.text import Text
@@ -144,7 +146,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, flexible
             justify="right" if heading.startswith(">") else "left",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=None if number == flexible % len(headings) else _width(heading),
+            min_width=None if number in flexible else _width(heading),
         )
     for row in rows:
         grid.add_row(*(Text(cell(value)) for value in row))

@@ -32,7 +32,7 @@ def test_names_are_made_equal_and_one_that_moves_is_one_event(store: ImageStore)
     kinds = [type(record.event) for record in store.records(after=report.after)]
     assert kinds == [Untagged, Tagged, Tagged]
     assert (report.tagged, report.untagged) == (2, 1)
-    assert store.tags() == {APP: id_of(B), "h/x:1": id_of(A)}
+    assert store.tags() == {APP: id_of(B), "docker.io/h/x:1": id_of(A)}
     assert named(store, {APP: id_of(B), "h/x:1": id_of(A)}, A, B).position == store.position
     assert store.tags(report.after) == {APP: id_of(A), OTHER: id_of(A)}
 
