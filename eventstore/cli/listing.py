@@ -66,7 +66,7 @@ def ls(everything: bool, at: str | None, as_json: bool, store_path: str | None) 
                     (*row, ", ".join(_tags(names.get(image_id, ()))) or "-")
                     for image_id, row in zip(listed, rows, strict=True)
                 ],
-                flexible=(2, 7),
+                flexible=(7, 2),
             )
 
 

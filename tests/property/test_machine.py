@@ -25,10 +25,17 @@ from hypothesis.stateful import (
 )
 
 from comparing import assert_equal
-from eventstore import EventStoreError, ImageNotFoundError, ImageStore, InvalidParentError
+from eventstore import (
+    EventStoreError,
+    ImageNotFoundError,
+    ImageStore,
+    InvalidParentError,
+    TagNotFoundError,
+)
 from eventstore import snapshots as snapshots_module
 from model import ModelStore
 
+NAMES = ("docker.io/library/a:latest", "docker.io/library/b:1", "h.io/c:latest")
 CHILD = Path(__file__).with_name("child.py")
 
 
@@ -52,6 +59,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.now = 1_000
         self.model = ModelStore()
         self.past = {0: self.model.copy()}
+        self.named: dict[str, str] = {}
+        self.named_then: dict[int, dict[str, str]] = {0: {}}
 
     @initialize()
     def start(self) -> None:
@@ -65,6 +74,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Keep the model as it is at the position that the store must have reached."""
         assert self.store.position == self.model.events
         self.past[self.model.events] = self.model.copy()
+        self.named_then[self.model.events] = self.names()
 
     @rule(target=images, number=st.integers(0, 12))
     def create(self, number: int) -> str:
@@ -82,6 +92,7 @@ class StoreMachine(RuleBasedStateMachine):
             lambda: self.store.delete(image),
             lambda: self.model.delete(image) or [],
         )
+        self.forget_names(image)
         self.remember()
 
     @rule(image=images, parent=st.one_of(st.none(), images))
@@ -110,6 +121,43 @@ class StoreMachine(RuleBasedStateMachine):
             lambda: self.model.set_built_locally(image),
         )
         self.remember()
+
+    @rule(image=images, name=st.sampled_from(NAMES))
+    def tag(self, image: str, name: str) -> None:
+        """Give an image a name that another one may have, or it itself."""
+        there = image in self.store
+        moves = there and self.named.get(name) != image
+        try:
+            self.store.tag(name, image)
+        except ImageNotFoundError:
+            assert not there
+        else:
+            assert there
+            self.named[name] = image
+            self.model.events += moves
+        self.remember()
+
+    @rule(name=st.sampled_from(NAMES))
+    def untag(self, name: str) -> None:
+        """Take a name away that no image may have."""
+        known = self.names()
+        try:
+            self.store.untag(name)
+        except TagNotFoundError:
+            assert name not in known
+        else:
+            del self.named[name]
+            assert name in known
+            self.model.events += 1
+        self.remember()
+
+    def names(self) -> dict[str, str]:
+        """Return the names of the model; an image that was deleted has none any more."""
+        return dict(self.named)
+
+    def forget_names(self, image: str) -> None:
+        """Take the names of an image that was deleted away."""
+        self.named = {name: other for name, other in self.named.items() if other != image}
 
     def same(self, ours, models) -> bool:
         """Tell whether the store and the model answer alike, errors included."""
@@ -143,12 +191,15 @@ class StoreMachine(RuleBasedStateMachine):
                 self.store.delete(ids[0])
                 model.delete(ids[0])
                 assert_equal(self.store, model)
+                left = {name: image for name, image in self.named.items() if image != ids[0]}
+                assert self.store.tags() == left
                 if fails:
                     raise UnwantedError
         except UnwantedError:
             assert self.store.position == before
             return multiple()
         self.model = model
+        self.forget_names(ids[0])
         self.remember()
         batches = {record.batch for record in self.store.records(after=before)}
         assert batches <= {before + 1}
@@ -223,6 +274,19 @@ class StoreMachine(RuleBasedStateMachine):
         """Every past is as it was remembered, from nothing and from the best snapshot."""
         for position, model in self.past.items():
             assert_equal(self.store.as_of(position=position), model)
+
+    @invariant()
+    def names_mean_what_they_should_now_and_then(self) -> None:
+        """All at once, and one by one."""
+        assert self.store.tags() == self.named
+        for position, named in self.named_then.items():
+            assert self.store.tags(position) == named
+            for name in NAMES:
+                try:
+                    found = self.store.resolve(name, as_of=position)
+                except ImageNotFoundError:
+                    found = None
+                assert found == named.get(name)
 
     def teardown(self) -> None:
         """Check the whole store and take it away."""
