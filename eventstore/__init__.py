@@ -10,6 +10,7 @@ from eventstore.errors import (
     ImageNotFoundError,
     InvalidImageError,
     InvalidParentError,
+    InvalidReferenceError,
     LayerMissingError,
     LayerNotFoundError,
     MassDeleteError,
@@ -25,6 +26,7 @@ from eventstore.errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
     StoreUsageError,
+    TagNotFoundError,
     UnknownFormatError,
     UnsupportedOSError,
 )
@@ -37,6 +39,8 @@ from eventstore.events import (
     ParentSet,
     Record,
     Redacted,
+    Tagged,
+    Untagged,
 )
 from eventstore.exporting import Export, check_export, export_records
 from eventstore.image import ContainerConfig, History, Image, RootFS
@@ -82,6 +86,7 @@ __all__ = [
     "Imported",
     "InvalidImageError",
     "InvalidParentError",
+    "InvalidReferenceError",
     "LastUpdatedSet",
     "Layer",
     "LayerMetadata",
@@ -111,8 +116,11 @@ __all__ = [
     "StoreReadOnlyError",
     "StoreTransaction",
     "StoreUsageError",
+    "TagNotFoundError",
+    "Tagged",
     "UnknownFormatError",
     "UnsupportedOSError",
+    "Untagged",
     "ViewDiff",
     "check_export",
     "check_store",

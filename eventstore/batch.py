@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventstore import clock, codec, configs, hashes, log, scrubbing
+from eventstore import clock, codec, configs, hashes, log, names, scrubbing
 from eventstore.errors import CorruptionError
-from eventstore.events import Created, Deleted, Event, Record, Redacted
+from eventstore.events import Created, Deleted, Event, Named, Record, Redacted, Tagged, Untagged
 from eventstore.lmdb_transaction import Transaction
 from eventstore.view import ImageView, ReadConfig
+
+LastNamed = Callable[[str], tuple[int, Named | None]]
+"""Returns position and event of the last record about a name, 0 and None where there is none."""
 
 
 class Batch:
@@ -26,6 +29,7 @@ class Batch:
         configs: digest to config bytes of what will be created.
         lost: digests of what will be created without its config, which nobody has any more.
         marks: digest to position of the record by which its config will be redacted.
+        named: name to the last record about it that will be appended: position and event.
         ahead_ns: by how much the time of a record had to be later than the clock's, at most.
     """
 
@@ -38,6 +42,7 @@ class Batch:
         tombstone: Callable[[bytes], int],
         redaction: Callable[[bytes], Record | None],
         read_config: ReadConfig,
+        last_named: LastNamed,
     ) -> None:
         """Start from `live`, which must not move while the batch is gathered.
 
@@ -48,6 +53,7 @@ class Batch:
             tombstone: gives the last position of an image that is gone, 0 for none, as of `live`.
             redaction: gives the record that redacted a config, None for none, as of `live`.
             read_config: gives the config of an image.
+            last_named: gives the last record about a name, as of `live`.
         """
         self.actor = actor
         self.records: list[Record] = []
@@ -59,6 +65,8 @@ class Batch:
         self._tombstone = tombstone
         self._redaction = redaction
         self.marks: dict[bytes, int] = {}
+        self._last_named = last_named
+        self.named: dict[str, tuple[int, Named]] = {}
         self._gone: dict[bytes, int] = {}
         self._raised: set[bytes] = set()  # those that have a tombstone, and are there again
         self.view = live.branch(_reading_first(self.configs, read_config))
@@ -110,7 +118,10 @@ class Batch:
         image = record.event.digest
         state = self.view.state(image)
         previous = self._gone_at(image) if state is None else state.last
-        if record.previous != previous or not 0 < record.batch <= record.position:
+        event, follows = record.event, record.previous == previous
+        if isinstance(event, Tagged | Untagged):
+            follows = follows and event.before == self.last_named(event.name)[0]
+        if not follows or not 0 < record.batch <= record.position:
             raise CorruptionError(
                 f"record {record.position} does not follow", position=record.position
             )
@@ -125,6 +136,8 @@ class Batch:
         elif isinstance(event, Redacted):
             self.marks[image] = record.position
             self.configs.pop(image, None)
+        elif isinstance(event, Tagged | Untagged):
+            self.named[event.name] = record.position, event
         if isinstance(event, Deleted | Redacted) and self.view.state(image) is None:
             self._gone[image] = record.position
 
@@ -139,6 +152,10 @@ class Batch:
         """Tell whether an image is there, or ever was."""
         return self.view.state(image) is not None or self._gone_at(image) > 0
 
+    def last_named(self, name: str) -> tuple[int, Named | None]:
+        """Return the last record about a name: its position, 0 for none, and its event."""
+        return self.named.get(name) or self._last_named(name)
+
     def _gone_at(self, image: bytes) -> int:
         """Return the last position of an image that is not there, 0 if it never was."""
         gone = self._gone.get(image)
@@ -150,7 +167,7 @@ class Batch:
         return gone
 
     def write(self, txn: Transaction) -> None:
-        """Put records, configs and tombstones into a write transaction.
+        """Put records, configs, tombstones and names into a write transaction.
 
         Raises:
             CorruptionError: the log has moved since the batch was begun.
@@ -171,6 +188,8 @@ class Batch:
         for image in self._raised:
             if self.view.state(image) is not None:
                 log.drop_tombstone(txn, image)
+        for name, (position, _) in self.named.items():
+            names.put(txn, name, position)
 
 
 def _reading_first(pending: dict[bytes, bytes], read_config: ReadConfig) -> ReadConfig:

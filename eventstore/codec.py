@@ -13,11 +13,14 @@ The event is itself an array that starts with its tag::
     [4, digest]                 MarkedBuilt
     [5, digest]                 Deleted
     [6, digest, instant_ns]     LastUpdatedSet
+    [7, digest, name, before]   Tagged
+    [8, digest, name, before]   Untagged
     [9, digest]                 Redacted
 
-Times are nanoseconds since 1970, digests 32 raw bytes, batch and previous are positions. The
-checksum covers the position, so a record that lies under another's key does not check. For example
-`MarkedBuilt` of the digest `00 … 00`, appended first, at time 7, by `a`, without a reason, is::
+Times are nanoseconds since 1970, digests 32 raw bytes, names canonical text; batch, previous and
+before are positions. The checksum covers the position, so a record that lies under another's key
+does not check. For example `MarkedBuilt` of the digest `00 … 00`, appended first, at time 7, by
+`a`, without a reason, is::
 
     96 07 a1 61 a0 01 00 92 04 c4 20 (32 times 00) b6 d0 6d 96
 
@@ -45,12 +48,15 @@ from eventstore.events import (
     ParentSet,
     Record,
     Redacted,
+    Tagged,
+    Untagged,
     is_chain,
+    is_name,
 )
 
 CHECKSUM_SIZE = 4
 KEY_SIZE = 8
-TAGS = (1, 2, 3, 4, 5, 6, 9)
+TAGS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 
 class LastUpdatedSetFirst(Struct, frozen=True, gc=False, array_like=True, tag=3):
@@ -60,7 +66,15 @@ class LastUpdatedSetFirst(Struct, frozen=True, gc=False, array_like=True, tag=3)
 
 
 _Stored = (
-    Created | ParentSet | LastUpdatedSetFirst | LastUpdatedSet | MarkedBuilt | Deleted | Redacted
+    Created
+    | ParentSet
+    | LastUpdatedSetFirst
+    | LastUpdatedSet
+    | MarkedBuilt
+    | Deleted
+    | Tagged
+    | Untagged
+    | Redacted
 )
 
 
@@ -181,7 +195,7 @@ def decode_envelope(position: int, raw: bytes) -> Envelope:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _explain(position, payload, error) from error
     if not _well_shaped(envelope.event):
-        raise CorruptionError(f"record {position} names no digest", position=position)
+        raise CorruptionError(f"record {position} names no digest, or no name", position=position)
     return envelope
 
 
@@ -196,6 +210,8 @@ def _well_shaped(event: _Stored) -> bool:
         return is_chain(chain)
     if isinstance(event, ParentSet):
         return event.parent is None or len(event.parent) == DIGEST_SIZE
+    if isinstance(event, Tagged | Untagged):
+        return is_name(event.name) and event.before >= 0
     return True
 
 

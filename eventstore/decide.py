@@ -9,8 +9,18 @@ from __future__ import annotations
 
 from eventstore import digest
 from eventstore.columns import State
-from eventstore.errors import ImageNotFoundError, InvalidParentError
-from eventstore.events import Created, Deleted, Event, LastUpdatedSet, MarkedBuilt, ParentSet
+from eventstore.errors import ImageNotFoundError, InvalidParentError, TagNotFoundError
+from eventstore.events import (
+    Created,
+    Deleted,
+    Event,
+    LastUpdatedSet,
+    MarkedBuilt,
+    Named,
+    ParentSet,
+    Tagged,
+    Untagged,
+)
 from eventstore.view import ImageView
 
 
@@ -88,6 +98,52 @@ def facts_of(view: ImageView, image: bytes) -> list[Event]:
         facts.append(MarkedBuilt(image))
     children = sorted(child for child, _ in view.children_of({image}))
     return facts + [ParentSet(child, image) for child in children]
+
+
+def tag(view: ImageView, image: bytes, name: str, last: tuple[int, Named | None]) -> list[Event]:
+    """Return what giving an image a name means.
+
+    Args:
+        view: the view.
+        image: which image.
+        name: the name, canonical.
+        last: position and event of the last record about it, 0 and None where there is none.
+
+    Raises:
+        ImageNotFoundError: the image is not there.
+    """
+    if not view.shows(image):
+        raise ImageNotFoundError(digest.to_text(image))
+    position, event = last
+    return [] if meant(view, position, event) == image else [Tagged(image, name, position)]
+
+
+def untag(view: ImageView, name: str, last: tuple[int, Named | None]) -> list[Event]:
+    """Return what taking a name away means; the arguments are as those of `tag`.
+
+    Raises:
+        TagNotFoundError: no image has it.
+    """
+    position, event = last
+    image = meant(view, position, event)
+    if image is None:
+        raise TagNotFoundError(name)
+    return [Untagged(image, name, position)]
+
+
+def meant(view: ImageView, position: int, event: Named | None) -> bytes | None:
+    """Return the image that a name means in a view, None if it means none.
+
+    Args:
+        view: the view.
+        position: of the last record about the name that is not behind the view's.
+        event: what it says, None if there is no such record.
+    """
+    if not isinstance(event, Tagged):
+        return None
+    state = view.state(event.digest)
+    # The image may have been deleted since, and created again: that is another life.
+    return None if state is None or state.created > position else event.digest
 
 
 def _require(view: ImageView, image: bytes) -> State:

@@ -120,6 +120,32 @@ class SourceError(EventStoreError):
         super().__init__(f"{path}: {message}")
 
 
+class InvalidReferenceError(EventStoreError, ValueError):
+    """The text is no name of an image by Docker's rules: fix the input.
+
+    Attributes:
+        text: what was given, cut where it is long.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        self.text = text
+        self.reason = reason
+        super().__init__(f"invalid name {text!r}: {reason}")
+
+
+class TagNotFoundError(EventStoreError, LookupError):
+    """No image has the name: use another one.
+
+    Attributes:
+        name: what was asked for, as it was given.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"no such name: {name}")
+
+
 class MassDeleteError(EventStoreError):
     """A sync would delete most of what is there, as one from the wrong place would.
 

@@ -94,6 +94,36 @@ class Deleted(Struct, frozen=True, gc=False, array_like=True, tag=5):
         return digest.to_text(self.digest)
 
 
+class Tagged(Struct, frozen=True, gc=False, array_like=True, tag=7):
+    """The image got the name `name`; whichever image had it before has it no more.
+
+    `name` is canonical, as `references` says. `before` is the position of the record about this
+    name before this one, 0 for the first, so that the history of a name is a chain.
+    """
+
+    digest: bytes
+    name: str
+    before: int
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image as text."""
+        return digest.to_text(self.digest)
+
+
+class Untagged(Struct, frozen=True, gc=False, array_like=True, tag=8):
+    """The image lost the name `name`; `before` is as that of `Tagged`."""
+
+    digest: bytes
+    name: str
+    before: int
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image as text."""
+        return digest.to_text(self.digest)
+
+
 class Redacted(Struct, frozen=True, gc=False, array_like=True, tag=9):
     """The image's config was destroyed, whether the image was there or gone; all else stays."""
 
@@ -103,6 +133,16 @@ class Redacted(Struct, frozen=True, gc=False, array_like=True, tag=9):
     def image_id(self) -> str:
         """Return the id of the image as text."""
         return digest.to_text(self.digest)
+
+
+Named = Tagged | Untagged
+"""Either of the events about a name."""
+NAME_SIZE_MAX = 480
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a text can stand where an event has a name; its grammar is not looked at."""
+    return 0 < len(name) <= NAME_SIZE_MAX and name.isascii() and name.isprintable()
 
 
 def pack_chain(chain_id: str) -> bytes:
@@ -131,7 +171,7 @@ def is_chain(chain: bytes) -> bool:
     return True
 
 
-Event = Created | ParentSet | LastUpdatedSet | MarkedBuilt | Deleted | Redacted
+Event = Created | ParentSet | LastUpdatedSet | MarkedBuilt | Deleted | Tagged | Untagged | Redacted
 """Any of the events."""
 
 

@@ -29,7 +29,7 @@ PAGE_LENGTH = 1024
 _LOG = "log"
 _TOMBSTONES = "tombstones"
 _END = b"end"
-_NOTE_SIZE = codec.KEY_SIZE + codec.CHECKSUM_SIZE
+NOTE_SIZE = codec.KEY_SIZE + codec.CHECKSUM_SIZE
 
 
 def last_position(txn: Transaction) -> int:
@@ -87,8 +87,8 @@ def unpack_note(name: bytes, value: bytes, what: str) -> int:
         CorruptionError: it is not what was noted.
     """
     position = int.from_bytes(value[: codec.KEY_SIZE], "big")
-    if len(value) not in (codec.KEY_SIZE, _NOTE_SIZE) or (
-        len(value) == _NOTE_SIZE and value != pack_note(name, position)
+    if len(value) not in (codec.KEY_SIZE, NOTE_SIZE) or (
+        len(value) == NOTE_SIZE and value != pack_note(name, position)
     ):
         raise CorruptionError(f"{what} is damaged")
     return position

@@ -7,11 +7,11 @@ more can be found as well, by looking at every page of the file.
 What is in the new store. The unbroken beginning of the log, byte for byte at the same positions, to
 the first record that is lost (which may be in the middle of a batch); the configs of its images,
 those that were lost noted as lost, so that `get` and `verify` go on naming them, those that were
-redacted marked as that by what the log says, whatever bytes are found; tombstones and a
-snapshot made anew; an id of its own, with the source's id, if it can be read, the last position in
-common and the source's own forks beside it. What checks but has no place in the log is kept in
-`DEST/salvaged`: records behind the gap in `records.jsonl`, configs of no image in `configs/`, and
-the list of what was lost in `lost.jsonl`.
+redacted marked as that by what the log says, whatever bytes are found; tombstones, the places of
+names and a snapshot made anew; an id of its own, with the source's id, if it can be read, the last
+position in common and the source's own forks beside it. What checks but has no place in the log is
+kept in `DEST/salvaged`: records behind the gap in `records.jsonl`, configs of no image in
+`configs/`, and the list of what was lost in `lost.jsonl`.
 
 Which record is the right one. The newer meta page decides that leads to a log; a note there says
 where the log ends. What the trees below it lead to is taken. A position
@@ -44,6 +44,7 @@ from eventstore import (
     lmdb_pages,
     log,
     meta,
+    names,
     replay,
     scrubbing,
     snapshots,
@@ -51,7 +52,7 @@ from eventstore import (
     structure,
 )
 from eventstore.errors import CorruptionError, StoreUsageError
-from eventstore.events import Created, Record, Redacted
+from eventstore.events import Created, Record, Redacted, Tagged, Untagged
 from eventstore.lmdb_env import DATABASES, Environment
 from eventstore.lmdb_pages import PageFile, Tree
 from eventstore.lmdb_transaction import Transaction
@@ -299,6 +300,7 @@ class _Writer:
         self.now = now
         self.view = ImageView()
         self.heads: dict[bytes, int] = {}
+        self.names: dict[str, int] = {}
         self.batch = 1
         self.created: set[bytes] = set()
         self.redacted: dict[bytes, int] = {}
@@ -368,6 +370,9 @@ class _Writer:
             return False
         if record.batch not in (self.batch, record.position):
             return False
+        event = record.event
+        if isinstance(event, Tagged | Untagged) and event.before != self.names.get(event.name, 0):
+            return False
         try:
             self.view.branch(None).apply(record)
         except CorruptionError:
@@ -383,6 +388,8 @@ class _Writer:
             self.redacted.pop(record.event.digest, None)
         elif isinstance(record.event, Redacted):
             self.redacted[record.event.digest] = self.last_redaction = record.position
+        elif isinstance(record.event, Tagged | Untagged):
+            self.names[record.event.name] = record.position
 
     def _note_lost(self) -> None:
         """List the records and the configs that were lost."""
@@ -467,7 +474,7 @@ class _Writer:
                 configs.put(txn, image, config)
 
     def _write_notes(self, txn: Transaction) -> None:
-        """Write what is derived from the log: its end, and the ends of streams."""
+        """Write what is derived from the log: its end, and the ends of streams and of names."""
         log.note_end(txn, self.view.position)
         hashes.extend(txn, 0, self.view.position)
         if self.last_redaction:
@@ -475,6 +482,8 @@ class _Writer:
         for image in sorted(self.created):
             if self.view.state(image) is None:
                 log.put_tombstone(txn, image, self.heads[image])
+        for name, position in sorted(self.names.items()):
+            names.put(txn, name, position)
 
     def _write_beside(self) -> tuple[int, int]:
         """Write what has no place in the new store; return how many records and configs."""

@@ -23,6 +23,7 @@ from eventstore import (
     digest,
     host,
     meta,
+    references,
     replay,
     scrubbing,
     snapshots,
@@ -262,10 +263,14 @@ class ImageStore(StoreWriter):
     def _create_again(self, batch: Batch, created: Created, config: bytes, reason: str) -> None:
         """Delete an image that is there and create it with its config, as it was."""
         facts = decide.facts_of(batch.view, created.digest)
+        names = self.names(created.image_id)
         batch.add(Deleted(created.digest), reason)
         self._add_created(batch, created, config, reason)
         for fact in facts:
             batch.add(fact, reason)
+        for name in names:
+            for event in decide.tag(batch.view, created.digest, name, batch.last_named(name)):
+                batch.add(event, reason)
 
     def redact(self, image_id: str, *, reason: str) -> int:
         """Destroy the config of an image for good; all else that is known of it stays.
@@ -399,6 +404,41 @@ class ImageStore(StoreWriter):
         """
         image = digest.require(image_id)
         self._mutate(reason, _each(lambda view: decide.mark_built(view, image)))
+
+    def tag(self, name: str, image_id: str, *, reason: str = "") -> None:
+        """Give an image a name, which another one loses if it has it. The same again is no event.
+
+        Args:
+            name: familiar or canonical, with a tag or a digest; see `references`.
+            image_id: which image.
+            reason: why.
+
+        Raises:
+            InvalidReferenceError: Docker would refuse the name.
+            ImageNotFoundError: the image is not there.
+        """
+        image, name = digest.require(image_id), references.canonical(name)
+
+        def judge(batch: Batch, reason: str) -> None:
+            for event in decide.tag(batch.view, image, name, batch.last_named(name)):
+                batch.add(event, reason)
+
+        self._mutate(reason, judge)
+
+    def untag(self, name: str, *, reason: str = "") -> None:
+        """Take a name away; the image stays, even if it was its last one.
+
+        Raises:
+            InvalidReferenceError: Docker would refuse the name.
+            TagNotFoundError: no image has it.
+        """
+        name = references.canonical(name)
+
+        def judge(batch: Batch, reason: str) -> None:
+            for event in decide.untag(batch.view, name, batch.last_named(name)):
+                batch.add(event, reason)
+
+        self._mutate(reason, judge)
 
     def append_exact(self, records: Iterable[tuple[Record, bytes | None]]) -> None:
         """Append records of another log as they are, byte for byte, all or none.

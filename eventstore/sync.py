@@ -2,22 +2,22 @@
 
 One sync is one transaction, so the log never shows a host half read; a sync that finds nothing new
 appends nothing. The source's facts win: what it lists is created, what it no longer lists is
-deleted, parents, last updates and built marks are set as it has them. Docker never takes a last
-update or a built mark away from an image, so one that has lost either was removed and created again
-since the last sync, and that is what the log says then. A config that was redacted is not taken in
-again: such an image stays as it is, there or gone, and is passed over if it is gone. Where a source
-could not tell (an entry that it passed over is marked as unsure), what the store knows of that
-image stays.
+deleted, parents, last updates, built marks and names are set as it has them. Docker never takes a
+last update or a built mark away from an image, so one that has lost either was removed and created
+again since the last sync, and that is what the log says then. A config that was redacted is not
+taken in again: such an image stays as it is, there or gone, and is passed over if it is gone. Where
+a source could not tell (an entry that it passed over is marked as unsure), what the store knows of
+that image stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
-from eventstore import digest
+from eventstore import digest, references
 from eventstore.errors import MassDeleteError
 from eventstore.sources.found import PassedOver, SourceImage
 from eventstore.store import ImageStore
@@ -42,6 +42,8 @@ class SyncReport(Struct, frozen=True):
         after: position before the sync; the records after it are the sync's.
         position: position after it.
         dry_run: whether nothing was appended.
+        tagged: how many names were given to an image, or moved to another one.
+        untagged: how many names were taken away from an image that is there.
     """
 
     images: int
@@ -56,6 +58,8 @@ class SyncReport(Struct, frozen=True):
     after: int
     position: int
     dry_run: bool
+    tagged: int = 0
+    untagged: int = 0
 
 
 class _DryRunEnded(Exception):  # noqa: N818 (it ends a block, it is no error)
@@ -67,6 +71,7 @@ def sync(
     images: Sequence[SourceImage],
     passed_over: Sequence[PassedOver] = (),
     *,
+    names: Mapping[str, str] | None = None,
     reason: str = "sync",
     dry_run: bool = False,
     allow_mass_delete: bool = False,
@@ -77,16 +82,19 @@ def sync(
         store: what to change.
         images: all that the source lists; parents are among them and make no cycle.
         passed_over: what else lies in the source, for the report.
+        names: all names, in any form, and the ids of their images; those of images that are not
+            there count for nothing. None if they are not known: they then stay.
         reason: why, for the records.
         dry_run: find out, append nothing.
         allow_mass_delete: delete more than half of the images, and more than ten, without asking.
 
     Raises:
         MassDeleteError: it would delete more than that.
+        InvalidReferenceError: one of the names is none.
         StoreReadOnlyError: the store was opened for reading only.
         StoreFullError: there is no room; nothing was changed.
     """
-    run = _Run(store, images, {entry.name for entry in passed_over if entry.unsure})
+    run = _Run(store, images, {entry.name for entry in passed_over if entry.unsure}, names)
     try:
         with store.transaction(reason=reason):
             run.find(allow_mass_delete=allow_mass_delete or dry_run)
@@ -101,7 +109,13 @@ def sync(
 class _Run:
     """One sync: what it finds, and what it does about it."""
 
-    def __init__(self, store: ImageStore, images: Sequence[SourceImage], unsure: set[str]) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        images: Sequence[SourceImage],
+        unsure: set[str],
+        names: Mapping[str, str] | None = None,
+    ) -> None:
         self.store = store
         self.unsure = unsure
         self.wanted = {image.image_id: image for image in images}
@@ -112,6 +126,7 @@ class _Run:
         self.deleted: list[str] = []
         self.recreated: list[str] = []
         self.parents_set = self.last_updated_set = self.marked_built = 0
+        self.names, self.tagged, self.untagged = names, 0, 0
         self.after = self.position = 0
 
     def find(self, *, allow_mass_delete: bool) -> None:
@@ -154,6 +169,8 @@ class _Run:
         self.touched.update(self.created, self.recreated)
         for image in self._ancestors_first():
             self._facts(image)
+        if self.names is not None:
+            self._set_names(self.names)
         self.position = self.view.position
 
     def _create(self, image: SourceImage) -> None:
@@ -182,6 +199,22 @@ class _Run:
             self.store.set_built_locally(image_id)
             self.marked_built += 1
             self.touched.add(image_id)
+
+    def _set_names(self, names: Mapping[str, str]) -> None:
+        """Make the names those of the source, as far as their images are here."""
+        known = self.store.tags()
+        wanted = {
+            references.canonical(name): image
+            for name, image in names.items()
+            if image in self.store
+        }
+        for name in sorted(known.keys() - wanted.keys()):
+            self.store.untag(name)
+            self.untagged += 1
+        for name in sorted(wanted):
+            if known.get(name) != wanted[name]:
+                self.store.tag(name, wanted[name])
+                self.tagged += 1
 
     def _parent_of(self, image: bytes) -> str | None:
         parent = self.view.parent_of(image)
@@ -219,6 +252,8 @@ class _Run:
             after=self.after,
             position=self.after if dry_run else self.position,
             dry_run=dry_run,
+            tagged=self.tagged,
+            untagged=self.untagged,
         )
 
 

@@ -22,6 +22,7 @@ from eventstore import (
     hashes,
     log,
     meta,
+    names,
     scrubbing,
     snapshot_headers,
     snapshots,
@@ -29,7 +30,7 @@ from eventstore import (
     structure,
 )
 from eventstore.errors import CorruptionError, StoreIOError
-from eventstore.events import Created, Deleted, Record, Redacted
+from eventstore.events import Created, Deleted, Named, Record, Redacted, Tagged, Untagged
 from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_pages import PageFile
@@ -44,9 +45,9 @@ class Problem(Struct, frozen=True):
     """Something that does not agree.
 
     Attributes:
-        kind: `structure`, `meta`, `log`, `config`, `snapshot`, `tombstone` or `hash`, a hash of
-            the log's Merkle tree; `lost` is a config that was lost before this store was salvaged,
-            as that noted: no new damage.
+        kind: `structure`, `meta`, `log`, `config`, `snapshot`, `tombstone`, `name` or `hash`, a
+            hash of the log's Merkle tree; `lost` is a config that was lost before this store was
+            salvaged, as that noted: no new damage.
         message: what is wrong, for people.
         position: the record or snapshot that it is about, or None.
         image_id: the image that it is about, or None.
@@ -131,6 +132,7 @@ def _derived(read: Read) -> Iterator[Problem]:
     yield from _configs(read, replayed.created, stored_configs)
     with read() as txn:
         tombstones = dict(log.tombstones(txn))
+        noted_names = dict(names.stored(txn))
         moved = _Extent(txn).last_key != first.last_key
         sealed = meta.is_sealed(txn)
         problems = [] if moved else list(_last_redaction(txn, replayed))
@@ -142,6 +144,7 @@ def _derived(read: Read) -> Iterator[Problem]:
         yield from _redactions(stored_configs, replayed)
     if not moved:
         yield from _tombstones(tombstones, replayed, sealed=sealed)
+        yield from _names(noted_names, replayed)
 
 
 def _identity(txn: Transaction) -> Iterator[Problem]:
@@ -181,6 +184,7 @@ class _Replay:
         self.sound = True
         self.heads: dict[bytes, int] = {}
         self.gone: dict[bytes, int] = {}
+        self.names: dict[str, int] = {}
         self.created: set[bytes] = set()
         self.redacted: dict[bytes, int] = {}
         self.last_redaction = 0
@@ -274,6 +278,8 @@ class _Replay:
         was_gone = self.gone.pop(image, None) is not None
         if isinstance(record.event, Deleted) or (was_gone and isinstance(record.event, Redacted)):
             self.gone[image] = position
+        if isinstance(record.event, Tagged | Untagged):
+            yield from self._named(record, record.event)
         if not self.sound:
             return
         try:
@@ -281,6 +287,19 @@ class _Replay:
         except CorruptionError as error:
             self.sound = False
             yield Problem("log", str(error), position, record.image_id)
+
+    def _named(self, record: Record, event: Named) -> Iterator[Problem]:
+        """Check that a record about a name names the one before it, and take it as the last."""
+        before = self.names.get(event.name, 0)
+        self.names[event.name] = record.position
+        if self.sound and event.before != before:
+            yield Problem(
+                "log",
+                f"record {record.position} names {event.before} as the one before it about"
+                f" {event.name}, not {before}",
+                record.position,
+                record.image_id,
+            )
 
     def _snapshot(self) -> Iterator[Problem]:
         """Compare the snapshot at the view's position with the view, if there is one."""
@@ -418,3 +437,22 @@ def _tombstones(
                 found,
                 image_id,
             )
+
+
+def _names(stored: dict[bytes, bytes], replayed: _Replay) -> Iterator[Problem]:
+    """Compare what is noted of names with what the log says, as far as it does."""
+    noted: dict[str, int] = {}
+    for key, value in stored.items():
+        name = names.name_of(key)
+        try:
+            noted[name] = names.unpack(key, value)
+        except CorruptionError as error:
+            replayed.names.pop(name, None)
+            yield Problem("name", str(error))
+    for name in sorted(noted.keys() | replayed.names.keys()):
+        found, known = noted.get(name), replayed.names.get(name)
+        if not replayed.sound and (known is None or (found or 0) > known):
+            continue  # with a record lost, the last one that is known may not be the last
+        if found != known:
+            text = f"the last record about the name {name} is {known}, not {found}"
+            yield Problem("name", text, found)

@@ -33,6 +33,8 @@ from eventstore.events import (
     ParentSet,
     Record,
     Redacted,
+    Tagged,
+    Untagged,
 )
 from eventstore.image import Image
 from eventstore.states import States
@@ -244,6 +246,12 @@ class ImageView:
                 elif kind is MarkedBuilt:
                     created, parent, at = state.created, state.parent, state.parent_at
                     replace(image, State(created, position, parent, at, state.last_updated, True))
+                elif isinstance(event, Tagged | Untagged):  # names are none of the view's business
+                    created, parent, at = state.created, state.parent, state.parent_at
+                    replace(
+                        image,
+                        State(created, position, parent, at, state.last_updated, state.built),
+                    )
                 else:
                     self._remove(image)
                 last, last_ns = position, time_ns

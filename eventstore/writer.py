@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import partial
 from types import TracebackType
 
-from eventstore import clock, configs, log
+from eventstore import clock, configs, log, names
 from eventstore.batch import Batch
 from eventstore.errors import StoreFullError, StoreUsageError
 from eventstore.events import Record
@@ -205,6 +205,7 @@ class StoreWriter(StoreProver):
             tombstone=tombstone if session.run(log.has_tombstones) else none,
             redaction=redaction if self._any_redacted else nobody,
             read_config=self._read_config,
+            last_named=lambda name: session.run(partial(names.last, name=name)),
         )
 
     def _was_served(self, session: WriteSession, request: Request) -> bool:

@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from eventstore import digest
+from eventstore import digest, references
 from eventstore.image import parse_instant
 from eventstore.view import ImageView
 
@@ -50,6 +50,15 @@ def listed(name: str) -> Facts:
     return {
         image["id"]: (image["parent"] or None, instant(image["last_tag_time"]))
         for image in said(name)["images"]
+    }
+
+
+def names(name: str) -> dict[str, str]:
+    """Return canonical names, of tags and digests, and image ids, as Docker listed them."""
+    return {
+        references.canonical(text): image["id"]
+        for image in said(name)["images"]
+        for text in (image["repo_tags"] or []) + (image["repo_digests"] or [])
     }
 
 

@@ -14,12 +14,16 @@ from eventstore.events import (
     ParentSet,
     Record,
     Redacted,
+    Tagged,
+    Untagged,
     pack_chain,
 )
 
 digests = st.binary(min_size=32, max_size=32)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 instants = st.integers(clock.STORED_MIN_NS, clock.STORED_MAX_NS)
+names = st.text(st.characters(codec="ascii", exclude_categories=["C"]), min_size=1, max_size=40)
+befores = st.integers(0, 2**63 - 1)
 positions = st.integers(1, 2**63 - 1)
 chains = st.one_of(
     st.none(),
@@ -33,6 +37,8 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(MarkedBuilt, digests),
     st.builds(Deleted, digests),
     st.builds(Redacted, digests),
+    st.builds(Tagged, digests, names, befores),
+    st.builds(Untagged, digests, names, befores),
 )
 
 

@@ -51,6 +51,8 @@ from eventstore.events import (
     MarkedBuilt,
     ParentSet,
     Redacted,
+    Tagged,
+    Untagged,
     pack_chain,
 )
 from eventstore.layers import DockerLayerDB
@@ -133,9 +135,10 @@ class ConfigTarget(Target):
             image_id = self.store.create(data)
             view = self.store.as_of(position=self.store.position)
             must(view.get(image_id) == image, "what comes out is not what went in")
-            lines = [output.json_text(shapes.whole(view, image))]
-            lines += [output.printable(fact) for fact in listing._facts(self.store, view, image)]
-            lines.append(listing._label(view, image_id, {}).plain)
+            lines = [output.json_text(shapes.whole(view, image, ()))]
+            facts = listing._facts(self.store, view, image, ())
+            lines += [output.printable(fact) for fact in facts]
+            lines.append(listing._label(view, image_id, (), {}).plain)
             for line in lines:
                 must_show(line)
             self.store.delete(image_id)
@@ -270,6 +273,8 @@ class RecordTarget(Target):
             MarkedBuilt(a_digest(2)),
             Deleted(a_digest(0)),
             Redacted(a_digest(2)),
+            Tagged(a_digest(1), "docker.io/library/app:latest", 0),
+            Untagged(a_digest(1), "docker.io/library/app:latest", 8),
             codec.LastUpdatedSetFirst(a_digest(2)),
         ]
         envelopes = [codec.Envelope(10, "me", "because", 9, 1, event) for event in events]

@@ -1,4 +1,4 @@
-"""The commands that append: `create`, `rm`, `set-parent`, `mark-built`, `touch`, `redact`.
+"""The commands that append to the log: `create`, `rm`, `tag`, `redact`, `set-parent` and others.
 
 Each is one transaction: with several images either all of it happens, or nothing.
 """
@@ -9,8 +9,8 @@ import sys
 
 import click
 
-from eventstore import digest
-from eventstore.cli import moments
+from eventstore import digest, references
+from eventstore.cli import moments, naming
 from eventstore.cli.options import open_to_write, store_option, write_options
 from eventstore.cli.output import line
 from eventstore.errors import InvalidImageError, SourceError
@@ -68,7 +68,7 @@ def rm(
     with open_to_write(store_path, actor=actor) as store:
         with store.transaction(reason=reason or ""):
             # All are looked up first: deleting one may make a prefix unique that was not.
-            found = [store.search(image) for image in images]
+            found = [naming.find_present(store, image) for image in images]
             for image_id in dict.fromkeys(found):
                 store.delete(image_id)
         for image_id in dict.fromkeys(found):
@@ -94,8 +94,8 @@ def set_parent(
         raise click.UsageError("give either PARENT or --none")
     with open_to_write(store_path, actor=actor) as store:
         with store.transaction(reason=reason or ""):
-            image_id = store.search(image)
-            parent_id = None if parent is None else store.search(parent)
+            image_id = naming.find_present(store, image)
+            parent_id = None if parent is None else naming.find_present(store, parent)
             store.set_parent(image_id, parent_id)
         line(image_id)
 
@@ -110,7 +110,7 @@ def mark_built(
     """Mark IMAGEs as built on this host."""
     with open_to_write(store_path, actor=actor) as store:
         with store.transaction(reason=reason or ""):
-            found = [store.search(image) for image in images]
+            found = [naming.find_present(store, image) for image in images]
             for image_id in found:
                 store.set_built_locally(image_id)
         for image_id in found:
@@ -133,7 +133,7 @@ def touch(
     instant = None if when is None else moments.instant_of(when)
     with open_to_write(store_path, actor=actor) as store:
         with store.transaction(reason=reason or ""):
-            found = [store.search(image) for image in images]
+            found = [naming.find_present(store, image) for image in images]
             for image_id in found:
                 store.set_last_updated(image_id, instant)
         for image_id in found:
@@ -159,3 +159,36 @@ def redact(image: str, reason: str, actor: str | None, yes: bool, store_path: st
             click.confirm(question, abort=True, err=True)
         position = store.redact(image_id, reason=reason)
         line(f"redacted {image_id} at @{position}")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("image")
+@write_options
+@store_option
+def tag(
+    name: str, image: str, actor: str | None, reason: str | None, store_path: str | None
+) -> None:
+    """Give IMAGE the NAME, such as app:1.0; another image that has it loses it."""
+    with open_to_write(store_path, actor=actor) as store:
+        with store.transaction(reason=reason or ""):
+            image_id = naming.find_present(store, image)
+            store.tag(name, image_id)
+        line(f"{references.familiar(name)}  {image_id}")
+
+
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@write_options
+@store_option
+def untag(
+    names: tuple[str, ...], actor: str | None, reason: str | None, store_path: str | None
+) -> None:
+    """Take NAMEs away from their images; the images stay."""
+    canonical = dict.fromkeys(references.canonical(name) for name in names)
+    with open_to_write(store_path, actor=actor) as store:
+        with store.transaction(reason=reason or ""):
+            for name in canonical:
+                store.untag(name)
+        for name in canonical:
+            line(references.familiar(name))

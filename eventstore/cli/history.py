@@ -8,11 +8,11 @@ from itertools import islice
 
 import click
 
-from eventstore import digest
+from eventstore import digest, references
 from eventstore.cli import moments, naming, output, shapes
 from eventstore.cli.options import json_option, open_to_read, store_option
 from eventstore.diff import ImageChange, ViewDiff
-from eventstore.events import LastUpdatedSet, ParentSet, Record
+from eventstore.events import LastUpdatedSet, ParentSet, Record, Tagged, Untagged
 from eventstore.store import ImageStore
 
 
@@ -20,6 +20,7 @@ from eventstore.store import ImageStore
 @click.argument("image", required=False)
 @click.option("--limit", "-n", type=click.IntRange(min=0), metavar="N", help="At most N records.")
 @click.option("--reverse", is_flag=True, help="Oldest first.")
+@click.option("--tag", "name", metavar="NAME", help="What happened to a name, such as app:1.0.")
 @click.option("--since", metavar="WHEN", help="Only records after this moment.")
 @click.option("--until", metavar="WHEN", help="Only records up to this moment.")
 @click.option("--follow", "-f", is_flag=True, help="Oldest first, and wait for new ones.")
@@ -27,6 +28,7 @@ from eventstore.store import ImageStore
 @store_option
 def log(
     image: str | None,
+    name: str | None,
     limit: int | None,
     reverse: bool,
     since: str | None,
@@ -38,13 +40,20 @@ def log(
     """Show what happened, newest first: to all images, or to IMAGE, deleted ones too."""
     if follow and until is not None:
         raise click.UsageError("--follow has no end, so it does not go with --until")
+    if name is not None and (follow or image is not None):
+        raise click.UsageError("--tag goes neither with IMAGE nor with --follow")
     with open_to_read(store_path) as store:
-        image_id = None if image is None else store.search_history(image)
+        image_id = None if image is None else naming.find_ever(store, image)
         after = 0 if since is None else moments.position_of(store, since)
         through = store.position if until is None else moments.position_of(store, until)
-        records: Iterable[Record] = store.records(
-            image_id, after=after, through=through, reverse=not (reverse or follow)
-        )
+        records: Iterable[Record]
+        if name is not None:
+            found = [one for one in store.tag_records(name) if after < one.position <= through]
+            records = found if reverse else reversed(found)
+        else:
+            records = store.records(
+                image_id, after=after, through=through, reverse=not (reverse or follow)
+            )
         printer = _Printer(as_json=as_json)
         for record in islice(records, limit):
             printer.print(record)
@@ -80,6 +89,8 @@ def _detail(record: Record) -> str:
         return f"parent {digest.short(event.parent_id)}" if event.parent_id else "no parent"
     if isinstance(event, LastUpdatedSet):
         return output.clock_time(event.instant)
+    if isinstance(event, Tagged | Untagged):
+        return references.shown(event.name)
     return ""
 
 
@@ -146,7 +157,7 @@ def search(term: str, everything: bool, as_json: bool, store_path: str | None) -
     """Print the whole id of the one image that TERM is the start of."""
     with open_to_read(store_path) as store:
         if everything:
-            image_id = store.search_history(term)
+            image_id = naming.find_ever(store, term)
         else:
             image_id = naming.find(store, store.view(), term)
         if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -49,19 +49,30 @@ def ls(everything: bool, at: str | None, as_json: bool, store_path: str | None) 
         with _faults_last() as faults:
             looked = [_look(view, name, faults) for name in (view if everything else view.heads())]
             images = sorted((image for image in looked if image is not None), key=_newest_first)
+            names = naming.by_image(store, view)
             if as_json:
                 for image in images:
-                    output.json_line(shapes.listed(view, image))
+                    output.json_line(shapes.listed(view, image, names.get(image.id, ())))
                 for name, fault in faults.items():
-                    output.json_line(shapes.unreadable(view, name, fault))
+                    output.json_line(shapes.unreadable(view, name, names.get(name, ()), fault))
                 return
             _headline(view, at)
             rows = [_row(view, image) for image in images]
+            rows += [_row_without_config(view, name, fault) for name, fault in faults.items()]
+            listed = [image.id for image in images] + list(faults)
             output.table(
-                ("IMAGE ID", "AGE", "PLATFORM", ">LAYERS", "UPDATED", "PARENT", "BUILT"),
-                rows + [_row_without_config(view, name, fault) for name, fault in faults.items()],
-                flexible=2,
+                ("IMAGE ID", "AGE", "PLATFORM", ">LAYERS", "UPDATED", "PARENT", "BUILT", "NAMES"),
+                [
+                    (*row, ", ".join(_tags(names.get(image_id, ()))) or "-")
+                    for image_id, row in zip(listed, rows, strict=True)
+                ],
+                flexible=(7, 2),
             )
+
+
+def _tags(names: Sequence[str]) -> list[str]:
+    """Return the names that people gave; one with a digest says what the registry had."""
+    return [name for name in names if "@" not in name]
 
 
 @contextmanager
@@ -135,18 +146,20 @@ def tree(image: str | None, at: str | None, as_json: bool, store_path: str | Non
             roots = [naming.find(store, view, image)]
         else:
             roots = [image_id for image_id in view if view.get_parent(image_id) is None]
+        names = naming.by_image(store, view)
         with _faults_last() as faults:
             if as_json:
                 for depth, image_id in _walk(view, roots):
                     found = _look(view, image_id, faults)
                     if found is None:
-                        shape = shapes.unreadable(view, image_id, faults[image_id])
+                        known = names.get(image_id, ())
+                        shape = shapes.unreadable(view, image_id, known, faults[image_id])
                     else:
-                        shape = shapes.listed(view, found)
+                        shape = shapes.listed(view, found, names.get(image_id, ()))
                     output.json_line({"depth": depth} | shape)
                 return
             _headline(view, at)
-            _print_trees(view, roots, faults)
+            _print_trees(view, roots, names, faults)
 
 
 def _walk(view: ImageView, roots: list[str]) -> Iterator[tuple[int, str]]:
@@ -158,7 +171,12 @@ def _walk(view: ImageView, roots: list[str]) -> Iterator[tuple[int, str]]:
         pending.extend((depth + 1, child) for child in reversed(view.children(image_id)))
 
 
-def _print_trees(view: ImageView, roots: list[str], faults: dict[str, Unreadable]) -> None:
+def _print_trees(
+    view: ImageView,
+    roots: list[str],
+    names: dict[str, list[str]],
+    faults: dict[str, Unreadable],
+) -> None:
     from rich.tree import Tree
 
     for root in roots:
@@ -166,14 +184,16 @@ def _print_trees(view: ImageView, roots: list[str], faults: dict[str, Unreadable
         for depth, image_id in _walk(view, [root]):
             if depth > _DEPTH_MAX:
                 continue
-            label = _label(view, image_id, faults)
+            label = _label(view, image_id, names.get(image_id, ()), faults)
             branch = Tree(label) if depth == 0 else branches[depth - 1].add(label)
             del branches[depth:]
             branches.append(branch)
         output.console().print(branches[0])
 
 
-def _label(view: ImageView, image_id: str, faults: dict[str, Unreadable]) -> Text:
+def _label(
+    view: ImageView, image_id: str, names: Sequence[str], faults: dict[str, Unreadable]
+) -> Text:
     from rich.text import Text
 
     image = _look(view, image_id, faults)
@@ -184,6 +204,7 @@ def _label(view: ImageView, image_id: str, faults: dict[str, Unreadable]) -> Tex
         age, made_by = output.age(image.created), output.cell(steps[-1]) if steps else ""
     label = Text(no_wrap=True, overflow="ellipsis")
     label.append(digest.short(image_id), "bold" if not view.children(image_id) else "")
+    label.append("".join(f"  {name}" for name in _tags(names)), "cyan")
     label.append(f"  {age}", "dim")
     label.append(f"  {made_by}" if made_by else "")
     return label
@@ -196,11 +217,12 @@ def _label(view: ImageView, image_id: str, faults: dict[str, Unreadable]) -> Tex
 @json_option
 @store_option
 def show(image: str, at: str | None, raw: bool, as_json: bool, store_path: str | None) -> None:
-    """Show all that is known of IMAGE, named by any unique start of its id."""
+    """Show all that is known of IMAGE, named by any unique start of its id, or by name."""
     with open_to_read(store_path) as store:
         view = _view(store, at)
         image_id = naming.find(store, view, image)
         found = view.get(image_id)
+        names = naming.by_image(store, view).get(image_id, [])
         if raw:
             if sys.stdout.isatty() and output.steers(found.raw_json):
                 raise click.UsageError(
@@ -210,20 +232,24 @@ def show(image: str, at: str | None, raw: bool, as_json: bool, store_path: str |
             sys.stdout.buffer.write(found.raw_json)
             return
         if as_json:
-            output.json_line(shapes.whole(view, found))
+            output.json_line(shapes.whole(view, found, names))
             return
         _headline(view, at)
-        for name, value in _facts(store, view, found):
+        for name, value in _facts(store, view, found, names):
             output.line(f"{name + ':':<16}{value}")
 
 
-def _facts(store: ImageStore, view: ImageView, image: Image) -> Iterator[tuple[str, object]]:
+def _facts(
+    store: ImageStore, view: ImageView, image: Image, names: Sequence[str]
+) -> Iterator[tuple[str, object]]:
     """Iterate over what people want to know of an image, empty fields left out."""
     records = list(store.records(image.id, through=view.position))
     if not records:
         raise CorruptionError(f"{image.id} has no records", digest=image.id)
     last = records[-1]
     yield "id", image.id
+    for name in names:
+        yield "name", name
     yield "parent", image.parent or "-"
     for child in view.children(image.id):
         yield "child", child

@@ -52,6 +52,8 @@ _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
     (naming.ImageGoneError, NO, ""),  # it says itself where to look
     (errors.ImageNotFoundError, NO, _SEE_LISTING),
     (errors.AmbiguousDigestError, NO, "give more digits"),
+    (errors.TagNotFoundError, NO, "`eventstore ls --all` shows the names that there are"),
+    (errors.InvalidReferenceError, NO, "nothing was changed"),
     (errors.MassDeleteError, NO, "if the source is the right one, add --allow-mass-delete"),
     (errors.InvalidImageError, NO, "nothing was changed"),
     (errors.InvalidParentError, NO, "nothing was changed"),
@@ -129,6 +131,8 @@ for _command in (
     changes.set_parent,
     changes.mark_built,
     changes.touch,
+    changes.tag,
+    changes.untag,
     proofs.checkpoint,
     proofs.prove,
     proofs.check,

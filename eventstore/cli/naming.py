@@ -1,8 +1,8 @@
-"""Find the image that a user means by a prefix of its id."""
+"""Find the image that a user means by a prefix of its id, or by its name."""
 
 from __future__ import annotations
 
-from eventstore import digest
+from eventstore import digest, references
 from eventstore.errors import ImageNotFoundError
 from eventstore.events import Deleted, Redacted
 from eventstore.store import ImageStore
@@ -21,6 +21,8 @@ class ImageGoneError(ImageNotFoundError):
 def find(store: ImageStore, view: ImageView, term: str) -> str:
     """Return the id of the image in `view` that `term` names.
 
+    Names come last, so that nothing that means an id can be given another meaning.
+
     Raises:
         ImageGoneError: it was there at another time.
         ImageNotFoundError: it never was.
@@ -29,8 +31,52 @@ def find(store: ImageStore, view: ImageView, term: str) -> str:
     try:
         return view.search(term)
     except ImageNotFoundError as error:
+        named = _named(store, term, view.position)
+        if named is not None and named in view:
+            return named
         image_id = store.search_history(term)
         raise ImageGoneError(term, image_id, _when(store, view, image_id)) from error
+
+
+def find_present(store: ImageStore, term: str) -> str:
+    """Return the id of the image that is there now and that `term` names, for a command to change.
+
+    Raises:
+        ImageNotFoundError: there is none.
+        AmbiguousDigestError: `term` names several.
+    """
+    try:
+        return store.search(term)
+    except ImageNotFoundError:
+        return store.resolve(term)
+
+
+def find_ever(store: ImageStore, term: str) -> str:
+    """Return the id of the image, there now or ever before, that `term` names; names mean now.
+
+    Raises:
+        ImageNotFoundError: there never was one.
+        AmbiguousDigestError: `term` names several.
+    """
+    try:
+        return store.search_history(term)
+    except ImageNotFoundError:
+        return store.resolve(term)
+
+
+def by_image(store: ImageStore, view: ImageView) -> dict[str, list[str]]:
+    """Return the names of the images of a view, in their familiar form, by id."""
+    found: dict[str, list[str]] = {}
+    for name, image_id in store.tags(view.position).items():
+        found.setdefault(image_id, []).append(references.shown(name))
+    return found
+
+
+def _named(store: ImageStore, term: str, position: int) -> str | None:
+    try:
+        return store.resolve(term, as_of=position)
+    except ImageNotFoundError:
+        return None
 
 
 def _when(store: ImageStore, view: ImageView, image_id: str) -> str:

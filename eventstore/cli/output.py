@@ -17,7 +17,7 @@ import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -126,17 +126,25 @@ def note(text: str) -> None:
     sys.stderr.write(printable(text) + "\n")
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, flexible: int = -1) -> None:
+_CUT_WIDTH_MIN = 8
+
+
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, flexible: Collection[int]
+) -> None:
     """Print a table.
 
     Args:
         headings: of the columns; one that starts with `>` is set to the right.
         rows: of cells; what is no text is turned into it.
-        flexible: the column that is cut where the terminal is too narrow.
+        flexible: the columns that are cut where the terminal is too narrow, the first one first.
     """
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[cell(value) for value in row] for row in rows]
+    screen = console()
+    room = _room(headings, cells, flexible, screen.width)
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, heading in enumerate(headings):
         grid.add_column(
@@ -144,14 +152,32 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, flexible
             justify="right" if heading.startswith(">") else "left",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=None if number == flexible % len(headings) else _width(heading),
+            min_width=None if number in flexible else _width(heading),
+            max_width=room.get(number),
         )
-    for row in rows:
-        grid.add_row(*(Text(cell(value)) for value in row))
-    screen = console()
+    for row in cells:
+        grid.add_row(*map(Text, row))
     with screen.capture() as laid_out:
         screen.print(grid)
     sys.stdout.write("".join(text.rstrip() + "\n" for text in laid_out.get().splitlines()))
+
+
+def _room(
+    headings: Sequence[str], rows: list[list[str]], flexible: Collection[int], width: int
+) -> dict[int, int]:
+    """Return how wide the columns may be that are cut, so that no other one has to be."""
+    from rich.cells import cell_len
+
+    widths = [
+        max([_width(heading), *(cell_len(row[number]) for row in rows)])
+        for number, heading in enumerate(headings)
+    ]
+    over = sum(widths) + 2 * len(widths) - width
+    room: dict[int, int] = {}
+    for number in flexible:
+        room[number] = max(_CUT_WIDTH_MIN, widths[number] - max(over, 0))
+        over -= widths[number] - room[number]
+    return room
 
 
 def _width(heading: str) -> int:

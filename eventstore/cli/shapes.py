@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +12,7 @@ from eventstore import go_json
 from eventstore.cli.output import utc
 from eventstore.diff import ImageChange, ViewDiff
 from eventstore.errors import RedactedError
-from eventstore.events import Created, LastUpdatedSet, ParentSet, Record
+from eventstore.events import Created, LastUpdatedSet, ParentSet, Record, Tagged, Untagged
 from eventstore.image import Image
 from eventstore.verify import Problem
 from eventstore.view import ImageView
@@ -24,6 +25,8 @@ KINDS = {
     "ParentSet": "parent-set",
     "LastUpdatedSet": "last-updated-set",
     "MarkedBuilt": "marked-built",
+    "Tagged": "tagged",
+    "Untagged": "untagged",
     "Deleted": "deleted",
     "Redacted": "redacted",
 }
@@ -54,13 +57,16 @@ def record(found: Record) -> dict[str, Any]:
         shape["parent"] = event.parent_id
     elif isinstance(event, LastUpdatedSet):
         shape |= {"instant": utc(event.instant), "instant_ns": event.instant_ns}
+    elif isinstance(event, Tagged | Untagged):
+        shape |= {"name": event.name, "before": event.before}
     return shape
 
 
-def listed(view: ImageView, image: Image) -> dict[str, Any]:
-    """Return an image as `ls` lists it."""
+def listed(view: ImageView, image: Image, names: Sequence[str]) -> dict[str, Any]:
+    """Return an image as `ls` lists it, with its names."""
     return {
         "id": image.id,
+        "names": list(names),
         "parent": image.parent,
         "created": utc(image.created),
         "os": image.os,
@@ -71,10 +77,13 @@ def listed(view: ImageView, image: Image) -> dict[str, Any]:
     }
 
 
-def unreadable(view: ImageView, image_id: str, fault: Exception) -> dict[str, Any]:
+def unreadable(
+    view: ImageView, image_id: str, names: Sequence[str], fault: Exception
+) -> dict[str, Any]:
     """Return an image as `ls` lists it, as far as the log knows it: its config cannot be read."""
     return {
         "id": image_id,
+        "names": list(names),
         "parent": view.get_parent(image_id),
         "created": None,
         "os": None,
@@ -86,9 +95,9 @@ def unreadable(view: ImageView, image_id: str, fault: Exception) -> dict[str, An
     }
 
 
-def whole(view: ImageView, image: Image) -> dict[str, Any]:
+def whole(view: ImageView, image: Image, names: Sequence[str]) -> dict[str, Any]:
     """Return an image with all that is known of it."""
-    shape = listed(view, image)
+    shape = listed(view, image, names)
     shape["layers"] = list(image.root_fs.diff_ids)
     return shape | {
         "chain_id": image.root_fs.chain_id() or None,
@@ -141,6 +150,8 @@ def sync_report(source: str, found: SyncReport) -> dict[str, Any]:
         "parents_set": found.parents_set,
         "last_updated_set": found.last_updated_set,
         "marked_built": found.marked_built,
+        "tagged": found.tagged,
+        "untagged": found.untagged,
         "unchanged": found.unchanged,
         "passed_over": [
             {"kind": entry.kind, "name": entry.name, "detail": entry.detail}

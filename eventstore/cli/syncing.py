@@ -66,6 +66,7 @@ def sync(
             store,
             findings.images,
             findings.passed_over,
+            names=findings.names,
             reason=why.encode("utf-8", "backslashreplace").decode(),
             dry_run=dry_run,
             allow_mass_delete=allow_mass_delete,
@@ -85,6 +86,8 @@ def _print(source: str, found: SyncReport) -> None:
         ("parents set", found.parents_set),
         ("last updates set", found.last_updated_set),
         ("marked built", found.marked_built),
+        ("names given", found.tagged),
+        ("names taken away", found.untagged),
         ("unchanged", found.unchanged),
     )
     for name, count in counts:

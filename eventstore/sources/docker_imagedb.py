@@ -22,6 +22,8 @@ passed over and reported under one of these kinds::
     last-updated-invalid     the noted time is none; the image counts, without a last update
     built-invalid            the built mark is not the byte 1; the image counts as not built
 
+Names are read from the `repositories.json` beside it; `docker_names` says how.
+
 Nothing is ever written to the source, and nothing outside it is read: no link below the folder that
 the caller names is followed, pipes are not waited for, devices are not opened, and sizes are
 bounded, so that a hostile source can do no more than be refused. Docker itself would follow a link,
@@ -45,6 +47,7 @@ from eventstore.go_json import decode_text
 from eventstore.image import CONFIG_SIZE_MAX, Image, parse_instant
 from eventstore.layers import Chains, noted_layer
 from eventstore.regular_file import Folder, IrregularFileError
+from eventstore.sources import docker_names
 from eventstore.sources.found import Findings, PassedOver, SourceImage
 
 METADATA_SIZE_MAX = 4096
@@ -161,7 +164,21 @@ class DockerImageDB:
                 below = (*self._layerdb, digest.ALGORITHM)
                 layers = _layers_in(self._folder(stack, self._beside, *below))
             system = operating_system or host.operating_system()
-            return _Reading(content, metadata, layers, system).findings()
+            found = _Reading(content, metadata, layers, system).findings()
+        return self._with_names(found)
+
+    def _with_names(self, found: Findings) -> Findings:
+        """Add the names of images, from the file that lies beside the database."""
+        # An `imagedb` that was named itself may be a copy of that folder alone.
+        whole = bool(self._below)
+        passed_over = list(found.passed_over)
+        names = docker_names.read_names(
+            self._beside, self._layerdb[:-1], whole=whole, passed_over=passed_over
+        )
+        known = {image.image_id for image in found.images}
+        known.update(entry.name for entry in found.passed_over if entry.unsure)
+        passed_over += docker_names.without_image(names or {}, known.__contains__)
+        return Findings(found.images, passed_over, names)
 
     def _folder(self, stack: ExitStack, path: Path, *below: str) -> Folder | None:
         """Open a folder of the database until the stack ends, None if there is none.

@@ -56,7 +56,10 @@ class Findings(Struct, frozen=True):
     Attributes:
         images: what it lists, sorted by id; parents are among them and make no cycle.
         passed_over: what does not count, in the order in which it was met.
+        names: canonical names and the ids of their images, which need not all be listed; None if
+            the source does not tell.
     """
 
     images: list[SourceImage]
     passed_over: list[PassedOver]
+    names: dict[str, str] | None = None

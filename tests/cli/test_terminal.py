@@ -119,6 +119,7 @@ def scene(tmp_path: Path) -> Scene:
         gone = store.create(config("gone"), reason=EVIL)
         store.set_parent(image_id, gone)
         store.set_last_updated(image_id)
+        store.tag("app", image_id, reason=EVIL)
         store.delete(gone)
     damage(store_path)
     source = unpack("host-a-1", folder)
@@ -149,6 +150,7 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["log", image_id], ["log", "--reverse", "-n", "2"], ["diff", "@0"], ["diff", "@1", "@2"],
         ["search", image_id], ["search", "--all", gone], ["verify"], ["info"],
         ["ls", "--at", "@1"], ["show", "--at", "@1", image_id],
+        ["log", "--tag", "app"], ["show", "app"],
     ]  # fmt: skip
     wrong = [
         ["show", ARGUMENT], ["show", gone], ["show"], ["search", ARGUMENT], ["log", ARGUMENT],
@@ -161,6 +163,8 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["rm", image_id, "--actor", ARGUMENT], ["rm", image_id, "-m", ARGUMENT],
         ["backup", str(folder / "store")], ["info", "-s", str(folder / ARGUMENT)],
         ["sync", source, "--os", EVIL, "--dry-run"], ["--help"], ["ls", "--help"], [],
+        ["tag", ARGUMENT, image_id], ["tag", "app", ARGUMENT], ["untag", ARGUMENT],
+        ["untag", "never"], ["log", "--tag", ARGUMENT],
         ["restore", ARGUMENT, ARGUMENT], ["salvage", ARGUMENT, ARGUMENT],
         ["keygen", ARGUMENT], ["keygen", "k", "-o", note], ["checkpoint"], ["prove", "@1"],
         ["checkpoint", "--sign", note], ["checkpoint", "--at", ARGUMENT], ["prove", ARGUMENT],
@@ -172,6 +176,7 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["snapshot"], ["backup", str(folder / f"backup {len(ARGUMENT)}{ARGUMENT}")],
         ["create", str(folder / "evil.json"), "--actor", EVIL, "-m", EVIL],
         ["mark-built", image_id, "-m", EVIL], ["touch", image_id, "--time", "2 hours ago"],
+        ["tag", "app", image_id, "-m", EVIL], ["untag", "app", "-m", EVIL],
         ["set-parent", image_id, "--none"], ["log", "-n", "3"], ["demo"],
         ["restore", str(folder / "copy"), str(folder / f"restored {len(ARGUMENT)}{ARGUMENT}")],
         ["salvage", str(folder / "store"), str(folder / f"salvaged {len(ARGUMENT)}{ARGUMENT}")],

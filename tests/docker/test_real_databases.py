@@ -16,6 +16,7 @@ from docker_data import (
     instant,
     known,
     listed,
+    names,
     said,
     unpack,
 )
@@ -87,7 +88,13 @@ STRANGERS = {
 def take_over(store: ImageStore, root: Path) -> SyncReport:
     """Sync a database into a store as the command does."""
     findings = DockerImageDB.find(root).read(operating_system="linux")
-    return sync(store, findings.images, findings.passed_over, allow_mass_delete=True)
+    return sync(
+        store,
+        findings.images,
+        findings.passed_over,
+        names=findings.names,
+        allow_mass_delete=True,
+    )
 
 
 def test_syncs_in_order_give_what_docker_listed_each_time_and_as_of_each_still_does(
@@ -102,12 +109,14 @@ def test_syncs_in_order_give_what_docker_listed_each_time_and_as_of_each_still_d
         assert known(store.view()) == listed(name)
         assert {id_ for id_ in store if store.is_built_locally(id_)} == built(root) & set(store)
         assert report.passed_over == []
+        assert store.tags() == names(name)
         assert report.images == len(store) == len(said(name)["images"])
     for name, position in zip(HOSTS, ends, strict=True):
         view = store.as_of(position=position)
         assert known(view) == listed(name)
         marked = {image_id for image_id in view if view.is_built_locally(image_id)}
         assert marked == built(tmp_path / name) & set(view)
+        assert store.tags(position) == names(name)
     assert len(store) == 138
 
 
@@ -204,7 +213,11 @@ def test_strange_entries_are_each_reported(damaged: tuple[ImageStore, SyncReport
     """Every entry that is neither an image nor a case is named, with its kind; nothing else is."""
     _, report = damaged
     cases = {case["id"] for case in said(DAMAGED)["cases"].values()}
+    without_image = "name-without-image"
     rest = [entry for entry in report.passed_over if entry.name not in cases]
+    unnamed = [entry for entry in rest if entry.kind == without_image]
+    assert all(entry.detail.split()[0] in cases for entry in unnamed)
+    rest = [entry for entry in rest if entry.kind != without_image]
     assert len(rest) == len(STRANGERS)
     for start, kind in STRANGERS.items():
         assert [entry.kind for entry in rest if entry.name.startswith(start)] == [kind]

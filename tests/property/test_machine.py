@@ -32,11 +32,13 @@ from eventstore import (
     ImageStore,
     InvalidParentError,
     RedactedError,
+    TagNotFoundError,
 )
 from eventstore import snapshots as snapshots_module
 from making import id_of
 from model import ModelStore
 
+NAMES = ("docker.io/library/a:latest", "docker.io/library/b:1", "h.io/c:latest")
 CHILD = Path(__file__).with_name("child.py")
 
 
@@ -67,6 +69,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.model = ModelStore()
         self.past = {0: self.model.copy()}
         self.redacted: set[str] = set()
+        self.named: dict[str, str] = {}
+        self.named_then: dict[int, dict[str, str]] = {0: {}}
 
     @initialize()
     def start(self) -> None:
@@ -80,6 +84,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Keep the model as it is at the position that the store must have reached."""
         assert self.store.position == self.model.events
         self.past[self.model.events] = self.model.copy()
+        self.named_then[self.model.events] = dict(self.named)
 
     @rule(target=images, number=st.integers(0, 12))
     def create(self, number: int) -> str:
@@ -97,6 +102,7 @@ class StoreMachine(RuleBasedStateMachine):
             lambda: self.store.delete(image),
             lambda: self.model.delete(image) or [],
         )
+        self.forget_names(image)
         self.remember()
 
     @rule(image=images, parent=st.one_of(st.none(), images))
@@ -136,19 +142,52 @@ class StoreMachine(RuleBasedStateMachine):
                 self.store.create(config)
             if image in self.model.configs:
                 self.model.events += 2 + facts_of(self.model, image)
+                self.model.events += list(self.named.values()).count(image)
             self.redacted.remove(image)
         self.store.create(config, allow_redacted=True)
         self.model.create(config)
-        self.past[self.model.events] = self.model.copy()
+        self.remember()
         if gone:
             self.store.delete(image)
             self.model.delete(image)
+            self.forget_names(image)
             self.remember()
         self.model.events += 1
         assert self.store.redact(image, reason="a secret") == self.model.events
         self.redacted.add(image)
         self.remember()
         return image
+
+    @rule(image=images, name=st.sampled_from(NAMES))
+    def tag(self, image: str, name: str) -> None:
+        """Give an image a name that another one may have, or it itself."""
+        there = image in self.store
+        moves = there and self.named.get(name) != image
+        try:
+            self.store.tag(name, image)
+        except ImageNotFoundError:
+            assert not there
+        else:
+            assert there
+            self.named[name] = image
+            self.model.events += moves
+        self.remember()
+
+    @rule(name=st.sampled_from(NAMES))
+    def untag(self, name: str) -> None:
+        """Take a name away that no image may have."""
+        try:
+            self.store.untag(name)
+        except TagNotFoundError:
+            assert name not in self.named
+        else:
+            del self.named[name]
+            self.model.events += 1
+        self.remember()
+
+    def forget_names(self, image: str) -> None:
+        """Take the names of an image that was deleted away."""
+        self.named = {name: other for name, other in self.named.items() if other != image}
 
     def same(self, ours, models) -> bool:
         """Tell whether the store and the model answer alike, errors included."""
@@ -182,12 +221,15 @@ class StoreMachine(RuleBasedStateMachine):
                 self.store.delete(ids[0])
                 model.delete(ids[0])
                 assert_equal(self.store, model, self.redacted)
+                left = {name: image for name, image in self.named.items() if image != ids[0]}
+                assert self.store.tags() == left
                 if fails:
                     raise UnwantedError
         except UnwantedError:
             assert self.store.position == before
             return multiple()
         self.model = model
+        self.forget_names(ids[0])
         self.remember()
         batches = {record.batch for record in self.store.records(after=before)}
         assert batches <= {before + 1}
@@ -262,6 +304,19 @@ class StoreMachine(RuleBasedStateMachine):
         """Every past is as it was remembered, from nothing and from the best snapshot."""
         for position, model in self.past.items():
             assert_equal(self.store.as_of(position=position), model, self.redacted)
+
+    @invariant()
+    def names_mean_what_they_should_now_and_then(self) -> None:
+        """All at once, and one by one."""
+        assert self.store.tags() == self.named
+        for position, named in self.named_then.items():
+            assert self.store.tags(position) == named
+            for name in NAMES:
+                try:
+                    found = self.store.resolve(name, as_of=position)
+                except ImageNotFoundError:
+                    found = None
+                assert found == named.get(name)
 
     def teardown(self) -> None:
         """Check the whole store and take it away."""

@@ -15,7 +15,9 @@ from eventstore import (
     LastUpdatedSet,
     MarkedBuilt,
     Redacted,
+    Tagged,
     UnknownFormatError,
+    Untagged,
     codec,
     digest,
     log,
@@ -62,6 +64,28 @@ def test_what_redacted_stores_is_its_tag_and_the_digest() -> None:
     assert record.raw == raw
 
 
+@pytest.mark.parametrize(("tag", "shape"), [(7, Tagged), (8, Untagged)])
+def test_the_bytes_of_an_event_about_a_name_stay_as_they_are(
+    tag: int, shape: type[Tagged | Untagged]
+) -> None:
+    """Time 7, by `a`, without a reason, in batch 5, after 4; the name `h/a:1`, after record 3."""
+    checksums = {7: "f735b27d", 8: "2fe014c2"}
+    event = shape(bytes(32), "h/a:1", 3)
+    raw = bytes.fromhex(f"96 07 a1 61 a0 05 04 94 0{tag} c4 20 {'00' * 32} a5 68 2f 61 3a 31 03")
+    raw += bytes.fromhex(checksums[tag])
+    encoded = codec.encode(5, time_ns=7, actor="a", reason="", batch=5, previous=4, event=event)
+    assert encoded.raw.hex() == raw.hex()
+    assert codec.decode(5, raw).event == event
+
+
+@pytest.mark.parametrize("name", ["", "a" * 481, "\u00e9", "a\n", "a\x1b"])
+@pytest.mark.parametrize("tag", [7, 8])
+def test_a_record_of_what_can_be_no_name_is_corruption(tag: int, name: str) -> None:
+    """Nobody could have appended it, and it may steer a terminal."""
+    with pytest.raises(CorruptionError):
+        codec.decode(9, sealed(9, [1, "a", "", 9, 0, [tag, b"\0" * 32, name, 0]]))
+
+
 def test_the_first_shape_of_last_updated_set_means_the_time_of_its_record() -> None:
     """An older record opens as today's event, and keeps its bytes."""
     raw = sealed(3, [17, "a", "", 3, 1, [3, b"\x11" * 32]])
@@ -90,7 +114,7 @@ def test_a_store_with_a_record_of_the_first_shape_opens_and_answers(store_path: 
         assert store.as_of(position=2).get_last_updated(image_id) is not None
 
 
-@pytest.mark.parametrize("tag", [0, 7, 100, 2**40])
+@pytest.mark.parametrize("tag", [0, 11, 100, 2**40])
 def test_a_tag_of_a_later_version_is_named_and_never_skipped(tag: int) -> None:
     """The bytes are sound, so the answer is to update, not to restore."""
     raw = sealed(9, [1, "a", "", 9, 0, [tag, b"\0" * 32, "more"]])

@@ -25,6 +25,8 @@ PARENTS = {
     "StoreReadOnlyError": (eventstore.StoreUsageError,),
     "StoreForkedError": (eventstore.StoreUsageError,),
     "StoreInUseError": (eventstore.StoreUsageError,),
+    "InvalidReferenceError": (EventStoreError, ValueError),
+    "TagNotFoundError": (EventStoreError, LookupError),
     "StoreNotFoundError": (eventstore.StoreUsageError,),
     "DestinationExistsError": (eventstore.StoreUsageError,),
     "StoreFullError": (EventStoreError, OSError),
