@@ -208,7 +208,7 @@ def sync_once(root: Path, store_path: Path) -> int:
     """Sync a database into a store; return how many entries were passed over."""
     found = DockerImageDB.find(root).read(operating_system="linux")
     with ImageStore.open(store_path, actor="host", map_size=MAP_SIZE) as store:
-        sync(store, found.images, found.passed_over, allow_mass_delete=True)
+        sync(store, found.images, found.passed_over, names=found.names, allow_mass_delete=True)
     return len(found.passed_over)
 
 

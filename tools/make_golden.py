@@ -86,7 +86,23 @@ def fill_redacted(path: Path) -> None:
         store.create(config("again"), reason="it was none", allow_redacted=True)
 
 
-FILLS = {"v1": fill, "v1-redacted": fill_redacted}
+def fill_names(path: Path) -> None:
+    """Write a history of names into a new store."""
+    ticks = iter(range(START_NS, START_NS + 10**18, 10**9))
+    with ImageStore.open(path, actor="golden@host", now=lambda: next(ticks)) as store:
+        base = store.create(config("base", layers=2), reason="the first")
+        child = store.create(config("child", layers=3))
+        store.tag("app", base, reason="named")
+        with store.transaction(reason="a batch"):
+            store.tag("app", child)
+            store.tag(f"host.io:5000/team/app@sha256:{'ab' * 32}", base)
+        store.take_snapshot()
+        store.untag("app", reason="taken away")
+        store.tag("app:1.0", child)
+        store.delete(child, reason="loses its name")
+
+
+FILLS = {"v1": fill, "v1-names": fill_names, "v1-redacted": fill_redacted}
 
 
 def answers(path: Path) -> dict[str, Any]:
@@ -96,6 +112,7 @@ def answers(path: Path) -> dict[str, Any]:
             "store_id": store.store_id,
             "position": store.position,
             "snapshots": [found.position for found in store.snapshots()],
+            "names": [store.tags(position) for position in range(store.position + 1)],
             "images": {image_id: store.get(image_id).comment for image_id in store},
             "digests": [
                 store.as_of(position=position).digest for position in range(store.position + 1)
@@ -120,7 +137,7 @@ def answers(path: Path) -> dict[str, Any]:
 def main(arguments: list[str]) -> int:
     """Make a golden store of the given name."""
     if len(arguments) != 1 or arguments[0] not in FILLS:
-        print("usage: make_golden.py NAME", file=sys.stderr)
+        print(f"usage: make_golden.py {' | '.join(FILLS)}", file=sys.stderr)
         return 2
     target = GOLDEN / arguments[0]
     if target.exists():

@@ -121,7 +121,7 @@ class Workload:
 
     def _sync(self) -> None:
         found = DockerImageDB.find(self.folder / SOURCE).read(operating_system="linux")
-        sync(self.store, found.images, found.passed_over, allow_mass_delete=True)
+        sync(self.store, found.images, found.passed_over, names=found.names, allow_mass_delete=True)
 
 
 def say(step: str, store: ImageStore | None, error: EventStoreError | None = None) -> None:

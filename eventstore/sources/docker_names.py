@@ -53,7 +53,7 @@ def read_names(
             raw = folder.read(REPOSITORIES, REPOSITORIES_SIZE_MAX)
         if raw is None:
             return {} if whole else None
-        decoded = _repositories(go_json.parse(raw), None) or {}
+        decoded: dict[str, Any] = _repositories(go_json.parse(raw), None) or {}
     except (IrregularFileError, SourceError, GoJSONError) as error:
         detail = error.detail if isinstance(error, IrregularFileError) else str(error)
         passed_over.append(PassedOver("names-unreadable", REPOSITORIES, _printable(detail)))
@@ -61,7 +61,9 @@ def read_names(
     return _names(decoded.get("names") or {}, passed_over)
 
 
-def _names(repositories: dict[str, Any], passed_over: list[PassedOver]) -> dict[str, str]:
+def _names(
+    repositories: dict[str, dict[str, str] | None], passed_over: list[PassedOver]
+) -> dict[str, str]:
     """Return the names that Docker would know, each with a whole image id."""
     found: dict[str, str] = {}
     for repository in sorted(repositories):

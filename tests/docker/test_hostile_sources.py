@@ -77,7 +77,7 @@ def test_several_drivers_are_named_and_one_must_be_chosen(tmp_path: Path) -> Non
 def test_an_empty_database_is_a_host_without_images(tmp_path: Path) -> None:
     """A fresh daemon has folders and no images: that is no error."""
     empty_database(tmp_path)
-    assert DockerImageDB.find(tmp_path).read() == Findings([], [])
+    assert DockerImageDB.find(tmp_path).read() == Findings([], [], {})
 
 
 def test_links_pipes_sockets_and_folders_are_passed_over_without_waiting(tmp_path: Path) -> None:

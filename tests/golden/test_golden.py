@@ -26,15 +26,16 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[s
 
 def test_there_is_a_golden_store_of_every_format_that_is_supported() -> None:
     """Format 1 has one, and one for each later event; a new format must bring its own."""
-    assert [path.name for path in GOLDEN] == ["v1", "v1-redacted"]
+    assert [path.name for path in GOLDEN] == ["v1", "v1-names", "v1-redacted"]
 
 
-def test_it_holds_every_tag_that_was_ever_written() -> None:
+def test_they_hold_every_tag_that_was_ever_written() -> None:
     """The stores would prove little if they left an event out."""
+    answers = [json.loads((path / "answers.json").read_text("utf-8")) for path in GOLDEN]
     tags = {
         codec._decoder.decode(bytes.fromhex(record["raw"])[:-4]).event.__struct_config__.tag
-        for path in GOLDEN
-        for record in json.loads((path / "answers.json").read_text("utf-8"))["records"]
+        for answer in answers
+        for record in answer["records"]
     }
     assert tags == set(codec.TAGS)
 
@@ -44,6 +45,15 @@ def test_a_golden_store_is_sound(golden: tuple[Path, dict[str, Any]]) -> None:
     path, _ = golden
     with ImageStore.open(path) as store:
         assert list(store.verify()) == []
+
+
+def test_every_name_means_what_it_meant(golden: tuple[Path, dict[str, Any]]) -> None:
+    """At every position; the first stores hold no names."""
+    path, answers = golden
+    with ImageStore.open(path, read_only=True) as store:
+        for position, named in enumerate(answers.get("names", [])):
+            assert store.tags(position) == named
+        assert store.tags() == answers.get("names", [{}])[-1]
 
 
 def test_every_record_is_what_it_was(golden: tuple[Path, dict[str, Any]]) -> None:
