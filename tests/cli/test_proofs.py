@@ -270,6 +270,10 @@ def test_an_unsigned_proof_counts_by_a_checkpoint_that_is_trusted(
     assert ground.command("check", proof, "--key", ground.public).code == 1
     assert ground.command("check", proof, "--checkpoint", ground.kept).code == 1
     assert ground.command("check", proof).code == 2
+    renamed = tmp_path / "renamed"
+    renamed.write_bytes(proof.read_bytes().replace(b"eventstore/", b"elsewhere/"))
+    said = ground.command("check", renamed, "--checkpoint", now)
+    assert (said.code, "for another log" in said.err) == (1, True)
 
 
 def test_a_proof_by_a_checkpoint_that_the_log_does_not_fit_is_a_finding(

@@ -11,6 +11,7 @@ from tlog_scales.tlog import Checkpoint as ForeignCheckpoint
 from tlog_scales.tlog import ConsistencyProof
 
 from eventstore import (
+    Checkpoint,
     CorruptionError,
     ImageStore,
     ProofError,
@@ -170,3 +171,22 @@ def test_who_cannot_write_signs_nothing(store: ImageStore, store_path: Path) -> 
         pytest.raises(StoreReadOnlyError),
     ):
         signing.sign_checkpoint(reading, KEY)
+
+
+def test_who_signs_meanwhile_is_not_overlooked(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at what was signed and the note of what will be, another may sign."""
+    fill(store, "abc")
+    signing.sign_checkpoint(store, KEY, 1)
+    refuse = signing._refuse_contradiction
+
+    def interleaved(store: ImageStore, old: Checkpoint, new: Checkpoint) -> None:
+        refuse(store, old, new)
+        monkeypatch.setattr(signing, "_refuse_contradiction", refuse)
+        signing.sign_checkpoint(store, KEY, 3)
+
+    monkeypatch.setattr(signing, "_refuse_contradiction", interleaved)
+    with pytest.raises(ProofError, match="signed already"):
+        signing.sign_checkpoint(store, KEY, 2)
+    assert signing.signed_before(store) == store.checkpoint(3)

@@ -10,8 +10,10 @@ from tlog_scales.reader import TilesReader
 from tlog_scales.signing import Vkey
 
 from eventstore import (
+    Checkpoint,
     DestinationExistsError,
     ImageStore,
+    PastChangedError,
     ProofError,
     StoreUsageError,
     leaf_hash,
@@ -108,3 +110,15 @@ def test_an_export_is_of_the_checkpoint_that_is_given(store: ImageStore, tmp_pat
         tiles.export_tiles(store, tmp_path / "other", notes.Note(said.text))
     with pytest.raises(DestinationExistsError):
         tiles.export_tiles(store, tmp_path / "tiles")
+
+
+def test_records_that_are_not_those_of_the_checkpoint_are_not_exported(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    """Whoever reads the tiles could prove nothing by them."""
+    fill(store, 300)
+    wrong = Checkpoint(300, store.checkpoint(299).root_hash)
+    said = notes.LogCheckpoint(signing.origin_of(store.store_id), wrong)
+    with pytest.raises(PastChangedError):
+        tiles.export_tiles(store, tmp_path / "tiles", notes.Note(said.text))
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from eventstore import Checkpoint, ProofError, StoreUsageError, notes
@@ -217,3 +220,22 @@ def test_no_key_has_such_a_name(name: str) -> None:
         notes.checked_name(name)
     with pytest.raises(ProofError):
         notes.parse_verifier_key(f"{name}+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k")
+
+
+def test_without_the_package_a_signature_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The extra is named; what needs no signature goes on."""
+    note = notes.parse_note(NOTE)
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.ed25519", None)
+    with pytest.raises(StoreUsageError, match=r"image-eventstore\[sign\]"):
+        notes.signed(note, KEY)
+    with pytest.raises(StoreUsageError, match=r"image-eventstore\[sign\]"):
+        notes.verify(note, [notes.parse_verifier_key(VKEY)])
+    assert notes.parse_checkpoint(SAID.text) == SAID
+
+
+def test_the_library_loads_no_cryptography_before_it_signs() -> None:
+    """Who signs nothing does not wait for it, and need not have it."""
+    code = "import sys, eventstore.cli.main; sys.exit('cryptography' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

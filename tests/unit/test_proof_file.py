@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tlog_scales.signing import Vkey
 from tlog_scales.tlog import Checkpoint as ForeignCheckpoint
 from tlog_scales.tlog import InclusionProof
@@ -111,3 +115,16 @@ def test_what_is_no_proof_is_refused(old: str, new: str) -> None:
     assert old in raw
     with pytest.raises(ProofError):
         proof_file.parse(raw.replace(old, new, 1).encode())
+
+
+@given(st.binary(max_size=200), st.integers(0, 400), st.integers(0, 60))
+def test_whatever_is_read_ends_in_an_error_of_ours(junk: bytes, at: int, cut: int) -> None:
+    """Proofs, notes and keys come from anywhere."""
+    raw = made(3, 7).encode()
+    for given_bytes in (junk, raw[:at] + junk + raw[at + cut :]):
+        with suppress(ProofError):
+            proof_file.parse(given_bytes)
+        with suppress(ProofError):
+            notes.parse_note(given_bytes)
+        with suppress(ProofError):
+            notes.parse_verifier_key(given_bytes.decode("utf-8", "surrogateescape"))
