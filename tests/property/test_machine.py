@@ -27,14 +27,17 @@ from hypothesis.stateful import (
 
 from comparing import assert_equal
 from eventstore import (
+    Checkpoint,
     EventStoreError,
     ImageNotFoundError,
     ImageStore,
     InvalidParentError,
     RedactedError,
     TagNotFoundError,
+    verify_consistency,
 )
 from eventstore import snapshots as snapshots_module
+from eventstore.merkle import EMPTY_ROOT
 from making import id_of
 from model import ModelStore
 
@@ -71,6 +74,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.redacted: set[str] = set()
         self.named: dict[str, str] = {}
         self.named_then: dict[int, dict[str, str]] = {0: {}}
+        self.checkpoints = {0: Checkpoint(0, EMPTY_ROOT)}
 
     @initialize()
     def start(self) -> None:
@@ -85,6 +89,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.position == self.model.events
         self.past[self.model.events] = self.model.copy()
         self.named_then[self.model.events] = dict(self.named)
+        self.checkpoints[self.model.events] = self.store.checkpoint()
 
     @rule(target=images, number=st.integers(0, 12))
     def create(self, number: int) -> str:
@@ -304,6 +309,14 @@ class StoreMachine(RuleBasedStateMachine):
         """Every past is as it was remembered, from nothing and from the best snapshot."""
         for position, model in self.past.items():
             assert_equal(self.store.as_of(position=position), model, self.redacted)
+
+    @invariant()
+    def whoever_kept_a_checkpoint_finds_the_past_as_it_was(self) -> None:
+        """Every one that was ever given, whatever came since."""
+        now = self.store.checkpoint()
+        for position, kept in self.checkpoints.items():
+            assert self.store.checkpoint(position) == kept
+            assert verify_consistency(kept, now, self.store.consistency_proof(position))
 
     @invariant()
     def names_mean_what_they_should_now_and_then(self) -> None:

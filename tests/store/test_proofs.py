@@ -270,3 +270,22 @@ def test_what_another_process_appended_is_proved_at_once(store: ImageStore) -> N
     after = store.checkpoint()
     assert after.position == before.position + 1
     assert verify_consistency(before, after, store.consistency_proof(before.position))
+
+
+def test_proofs_hold_over_a_redaction(store: ImageStore) -> None:
+    """Those that were made before, and those that are made after of what was before."""
+    secret = store.create(config("secret"))
+    fill(store, 600)
+    before = store.checkpoint()
+    raws = [record.raw for record in store.records()]
+    old = {at: store.inclusion_proof(at) for at in (1, 2, 256, 257, 600)}
+    at = store.redact(secret, reason="a key")
+    after = store.checkpoint()
+    assert [record.raw for record in store.records(through=600)] == raws
+    assert verify_consistency(before, after, store.consistency_proof(600))
+    for position, proof in old.items():
+        leaf = leaf_hash(raws[position - 1])
+        assert verify_inclusion(before, position, leaf, proof)
+        assert store.inclusion_proof(position, at=600) == proof
+        assert verify_inclusion(after, position, leaf, store.inclusion_proof(position))
+    assert verify_inclusion(after, at, store.leaf_hash(at), store.inclusion_proof(at))
