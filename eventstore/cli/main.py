@@ -125,6 +125,7 @@ for _command in (
     upkeep.info,
     salvaging.salvage,
     exports.export_command,
+    exports.check_command,
     exports.import_command,
     changes.create,
     changes.rm,

@@ -121,18 +121,18 @@ def check(
     The checkpoint in it must be signed by each --key, or be the one in the file of --checkpoint;
     then it is that file which must be signed, if keys are given.
     """
-    keys = _keys(key_texts)
+    keys = keys_of(key_texts)
     if not keys and checkpoint_file is None:
         raise click.UsageError("whom to trust? Give --key VKEY, or --checkpoint FILE")
     raw = None if entry is None else _read(entry)
-    trusted = None if checkpoint_file is None else _trusted(checkpoint_file, keys)
+    kept = None if checkpoint_file is None else trusted(checkpoint_file, keys)
     try:
         found = proof_file.parse(_read(proof))
-        if trusted is None:
+        if kept is None:
             verified = proof_file.check(found, raw, keys=keys)
             notes.require_all(verified, keys)
         else:
-            said, verified = trusted
+            said, verified = kept
             if said.origin != found.log.origin:
                 raise ProofError(f"the proof is for another log: {found.log.origin}")
             proof_file.check(found, raw, trusted=said.checkpoint)
@@ -152,7 +152,7 @@ def check(
         return
     log = found.log
     line(f"proved: record @{found.position} of {log.checkpoint.position} in {log.origin}")
-    _print_signers(verified)
+    print_signers(verified)
     if record is not None:
         heading = (output.clock_time(record.time), record.actor, record.reason)
         line("  ".join(part for part in heading if part))
@@ -166,7 +166,7 @@ def check(
 @store_option
 def audit(since: str, key_texts: Sequence[str], as_json: bool, store_path: str | None) -> None:
     """Read the whole log, and make sure that all is as it was at an earlier checkpoint."""
-    said, verified = _trusted(since, _keys(key_texts))
+    said, verified = trusted(since, keys_of(key_texts))
     now = audit_log(path_of(store_path), said)
     before = said.checkpoint.position
     if as_json:
@@ -180,7 +180,7 @@ def audit(since: str, key_texts: Sequence[str], as_json: bool, store_path: str |
         )
         return
     line(f"unchanged: the {before} records of the checkpoint are as they were")
-    _print_signers(verified)
+    print_signers(verified)
     line(f"since then {now.position - before} were added, up to @{now.position}")
     if not verified:
         note("no signature of the checkpoint was checked: give --key VKEY for that")
@@ -260,7 +260,7 @@ def _refuse_other_past(store: ImageStore, said: notes.LogCheckpoint) -> None:
         )
 
 
-def _trusted(
+def trusted(
     name: str, keys: Sequence[notes.VerifierKey]
 ) -> tuple[notes.LogCheckpoint, tuple[notes.Verified, ...]]:
     """Return what a file with a checkpoint says, once each key is found to have signed it."""
@@ -283,7 +283,12 @@ def _read_note(name: str) -> notes.Note:
     return found
 
 
-def _keys(texts: Sequence[str]) -> list[notes.VerifierKey]:
+def keys_of(texts: Sequence[str]) -> list[notes.VerifierKey]:
+    """Return the public keys that a command line gives.
+
+    Raises:
+        click.UsageError: one is none.
+    """
     try:
         return [notes.parse_verifier_key(text.strip()) for text in texts]
     except ProofError as error:
@@ -310,7 +315,8 @@ def _shape(verified: notes.Verified) -> dict[str, object]:
     return {"name": verified.key.name, "key_id": key_id, "time": verified.time}
 
 
-def _print_signers(verified: Sequence[notes.Verified]) -> None:
+def print_signers(verified: Sequence[notes.Verified]) -> None:
+    """Say who signed a checkpoint, and when its witnesses saw it."""
     for signature in verified:
         seen = "" if signature.time is None else f", seen by this witness at {signature.time} s"
         line(f"signed by {signature.key.name} (key {signature.key.key_id.hex()}){seen}")

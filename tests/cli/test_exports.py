@@ -57,6 +57,45 @@ def test_a_bent_export_is_refused_in_one_line(command: Command, host: Host, tmp_
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_an_export_is_held_against_a_checkpoint_that_was_kept(
+    command: Command, host: Host, tmp_path: Path
+) -> None:
+    """Signed or not; another log's export is refused, by `import` as well."""
+    key = tmp_path / "log.key"
+    public = command("keygen", "ci.example/log", "-o", key).out.strip()
+    kept = tmp_path / "kept"
+    command("checkpoint", "--sign", key, "-o", kept, "-s", host.path)
+    command("export", tmp_path / "out", "-s", host.path)
+    said = command("check-export", tmp_path / "out", "--checkpoint", kept, "--key", public)
+    assert said.code == 0
+    assert said.lines[0] == f"sound: records @1 to @{host.ends[-1]}"
+    assert "signed by ci.example/log" in said.out
+    assert said.err == ""
+    said = command("check-export", tmp_path / "out")
+    assert (said.code, "--checkpoint" in said.err) == (0, True)
+    (shown,) = command("check-export", tmp_path / "out", "--json").json
+    assert (shown["through"], shown["proved"]) == (host.ends[-1], False)
+    assert command("check-export", tmp_path / "out", "--key", public).code == 2
+    with ImageStore.open(tmp_path / "forged") as forged:
+        for number in range(host.ends[-1]):
+            forged.create(b'{"comment":"%d","rootfs":{"type":"layers"}}' % number)
+    command("export", tmp_path / "forgery", "-s", tmp_path / "forged")
+    assert command("check-export", tmp_path / "forgery").code == 0
+    for name in ("check-export", "import"):
+        said = command(
+            *(name, tmp_path / "forgery", "--checkpoint", kept, "--key", public),
+            *(("-s", tmp_path / "elsewhere") if name == "import" else ()),
+        )
+        assert (said.code, len(said.err.splitlines())) == (1, 1)
+        assert "not of the log" in said.err
+    assert not (tmp_path / "elsewhere").exists()
+    said = command(
+        *("import", tmp_path / "out", "--checkpoint", kept, "--key", public),
+        *("-s", tmp_path / "elsewhere"),
+    )
+    assert said.code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
