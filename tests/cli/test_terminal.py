@@ -180,6 +180,10 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["set-parent", image_id, "--none"], ["log", "-n", "3"], ["demo"],
         ["restore", str(folder / "copy"), str(folder / f"restored {len(ARGUMENT)}{ARGUMENT}")],
         ["salvage", str(folder / "store"), str(folder / f"salvaged {len(ARGUMENT)}{ARGUMENT}")],
+        ["export", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")], ["export", ARGUMENT],
+        ["check-export", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")],
+        ["check-export", ARGUMENT], ["import", ARGUMENT], ["import", str(folder)],
+        ["import", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")],
     ]  # fmt: skip
     as_json = [
         [*arguments, "--json"]

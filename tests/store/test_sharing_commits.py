@@ -303,8 +303,9 @@ def _interrupted(store: ImageStore, name: str, after: int, *, first: bool) -> bo
         if event not in ("call", "c_return"):
             return  # Python looks for signals as a function begins, and after a call
         left[0] -= 1
-        # It passes over one in a callback of a weak reference.
-        callback = frame.f_code.co_filename.endswith("_weakrefset.py")
+        # It passes over one in a callback of a weak reference, or of the collector.
+        code = frame.f_code
+        callback = code.co_filename.endswith("_weakrefset.py") or code.co_name == "gc_callback"
         if left[0] <= 0 and not callback:
             sys.setprofile(None)
             raise KeyboardInterrupt
