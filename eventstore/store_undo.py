@@ -8,7 +8,6 @@ so that nobody can change anything in between.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 
 from eventstore import configs, digest, log, names, undoing
 from eventstore.batch import Batch
@@ -24,10 +23,6 @@ from eventstore.events import Created, Deleted, Event, Record, Redacted, Tagged,
 from eventstore.undoing import Meaning, Span, Undone
 from eventstore.view import ImageView
 from eventstore.writer import StoreWriter, checked_text
-
-
-class _TriedError(Exception):
-    """A dry run has come to its end, and everything is to be given up."""
 
 
 class StoreUndoer(StoreWriter):
@@ -51,7 +46,8 @@ class StoreUndoer(StoreWriter):
             position: of any record of the batch.
             whole_batch: False takes back that one record only.
             reason: why; what is undone goes before it.
-            dry_run: find out what would be done, and append nothing.
+            dry_run: find out what would be done, and append nothing. Layers are not looked for: to
+                take one that nobody holds and give it back would remove it.
 
         Raises:
             UndoError: something cannot be taken back, or was changed since; it lists what.
@@ -108,18 +104,13 @@ class StoreUndoer(StoreWriter):
         return tuple(found)
 
     def _undo(self, records: tuple[Record, ...], reason: str, *, dry_run: bool) -> Undone:
-        events: list[Event] = []
-        appended: list[Record] = []
-        with suppress(_TriedError):
-            with self.transaction(reason=reason) as transaction:
-                batch = transaction._batch
-                events = undoing.decide(self._span(batch, records))
+        with self.transaction(reason=reason) as transaction:
+            batch = transaction._batch
+            events = undoing.decide(self._span(batch, records))
+            if not dry_run:
                 self._add_all(batch, events, undoing.name_of(records))
-                if dry_run:
-                    raise _TriedError
-            appended = transaction.records
         positions = tuple(record.position for record in records)
-        return Undone(positions, tuple(events), tuple(appended))
+        return Undone(positions, tuple(events), tuple(transaction.records))
 
     def _add_all(self, batch: Batch, events: Iterable[Event], what: str) -> None:
         """Add the events; that layers are missing is an obstacle."""
