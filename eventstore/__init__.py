@@ -27,6 +27,7 @@ from eventstore.errors import (
     StoreReadOnlyError,
     StoreUsageError,
     TagNotFoundError,
+    UndoError,
     UnknownFormatError,
     UnsupportedOSError,
 )
@@ -58,6 +59,7 @@ from eventstore.restore import restore
 from eventstore.salvage import SalvageReport, salvage
 from eventstore.snapshots import SnapshotInfo
 from eventstore.store import ImageStore
+from eventstore.undoing import Undone
 from eventstore.verify import Problem, check_store
 from eventstore.view import ImageMap, ImageView
 from eventstore.writer import StoreTransaction
@@ -118,6 +120,8 @@ __all__ = [
     "StoreUsageError",
     "TagNotFoundError",
     "Tagged",
+    "UndoError",
+    "Undone",
     "UnknownFormatError",
     "UnsupportedOSError",
     "Untagged",

@@ -160,6 +160,20 @@ class MassDeleteError(EventStoreError):
         super().__init__(f"this would delete {deletions} of {images} images")
 
 
+class UndoError(EventStoreError):
+    """What was done cannot be taken back, or not any more; nothing was changed.
+
+    Attributes:
+        obstacles: all that stands in the way, each a sentence.
+    """
+
+    def __init__(self, what: str, obstacles: Sequence[str]) -> None:
+        self.obstacles = tuple(obstacles)
+        shown = "; ".join(self.obstacles[:3])
+        more = f"; and {len(self.obstacles) - 3} more" if len(self.obstacles) > 3 else ""
+        super().__init__(f"{what} cannot be undone: {shown}{more}")
+
+
 class ProofError(EventStoreError, ValueError):
     """What claims to prove something does not: ask whoever gave it for a sound one.
 

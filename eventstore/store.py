@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -45,14 +44,15 @@ from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import MAP_SIZE, Environment
 from eventstore.notices import Notices
+from eventstore.store_undo import StoreUndoer
 from eventstore.turns import Judge
 from eventstore.view import ImageView
-from eventstore.writer import Block, StoreTransaction, StoreWriter, checked_text
+from eventstore.writer import checked_text
 
 logger = Notices(__name__)
 
 
-class ImageStore(StoreWriter):
+class ImageStore(StoreUndoer):
     """An event-sourced store of container-image metadata; use `open`."""
 
     def __init__(
@@ -140,23 +140,6 @@ class ImageStore(StoreWriter):
         return store
 
     # Mutations.
-
-    def transaction(self, *, reason: str = "") -> AbstractContextManager[StoreTransaction]:
-        """Make many mutations one batch: all are appended together, or none is.
-
-        Reads of this thread see its own writes; other threads and processes see nothing until the
-        block ends, and everything then. An exception that leaves the block gives everything up.
-        Layers of deleted images are released after the commit; see `StoreTransaction.released`.
-
-        Args:
-            reason: why; a mutator's own reason goes before it.
-
-        Raises:
-            StoreReadOnlyError: opened for reading only.
-            StoreFullError: there is no room; nothing was changed.
-            StoreUsageError: this thread is in a transaction already.
-        """
-        return Block(self._steps(reason))
 
     def create(self, config: bytes, *, reason: str = "", allow_redacted: bool = False) -> str:
         """Create an image from its config and return its id.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -269,6 +269,23 @@ class StoreWriter(StoreProver):
             self._turns.finish(list(requests))
 
     # Transactions.
+
+    def transaction(self, *, reason: str = "") -> AbstractContextManager[StoreTransaction]:
+        """Make many mutations one batch: all are appended together, or none is.
+
+        Reads of this thread see its own writes; other threads and processes see nothing until the
+        block ends, and everything then. An exception that leaves the block gives everything up.
+        Layers of deleted images are released after the commit; see `StoreTransaction.released`.
+
+        Args:
+            reason: why; a mutator's own reason goes before it.
+
+        Raises:
+            StoreReadOnlyError: opened for reading only.
+            StoreFullError: there is no room; nothing was changed.
+            StoreUsageError: this thread is in a transaction already.
+        """
+        return Block(self._steps(reason))
 
     def _steps(self, reason: str) -> Generator[StoreTransaction]:
         """Begin a transaction, yield it, and commit it."""

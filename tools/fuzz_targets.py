@@ -293,7 +293,7 @@ class RecordTarget(Target):
 
     def use(self, record: Record) -> None:
         """Print a record, apply it, and read the view."""
-        repr((record.time, record.image_id, shapes.kind_of(record)))
+        repr((record.time, record.image_id, shapes.kind_of(record.event)))
         must(len(record.event.digest) == digest.DIGEST_SIZE, "it is about what is no digest")
         must_show(output.json_text(shapes.record(record)))
         must_show(output.printable(record.reason))

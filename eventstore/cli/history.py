@@ -8,11 +8,11 @@ from itertools import islice
 
 import click
 
-from eventstore import digest, references
+from eventstore import digest
 from eventstore.cli import moments, naming, output, shapes
 from eventstore.cli.options import json_option, open_to_read, store_option
 from eventstore.diff import ImageChange, ViewDiff
-from eventstore.events import LastUpdatedSet, ParentSet, Record, Tagged, Untagged
+from eventstore.events import Record
 from eventstore.store import ImageStore
 
 
@@ -79,19 +79,8 @@ class _Printer:
             heading = (output.clock_time(record.time), record.actor, record.reason)
             output.line("  ".join(part for part in heading if part), "bold")
         image_id = digest.short(record.image_id)
-        text = f"{f'@{record.position}':>9}  {shapes.kind_of(record):<16}  {image_id}"
-        output.line(f"{text}  {_detail(record)}".rstrip())
-
-
-def _detail(record: Record) -> str:
-    event = record.event
-    if isinstance(event, ParentSet):
-        return f"parent {digest.short(event.parent_id)}" if event.parent_id else "no parent"
-    if isinstance(event, LastUpdatedSet):
-        return output.clock_time(event.instant)
-    if isinstance(event, Tagged | Untagged):
-        return references.shown(event.name)
-    return ""
+        text = f"{f'@{record.position}':>9}  {shapes.kind_of(record.event):<16}  {image_id}"
+        output.line(f"{text}  {shapes.detail(record.event)}".rstrip())
 
 
 def _follow(store: ImageStore, after: int, image_id: str | None, printer: _Printer) -> None:

@@ -35,6 +35,7 @@ from eventstore.cli import (
     proofs,
     salvaging,
     syncing,
+    undoing,
     upkeep,
 )
 from eventstore.cli.options import STORE_HELP
@@ -141,6 +142,8 @@ for _command in (
     proofs.keygen,
     proofs.export_tiles,
     changes.redact,
+    undoing.undo,
+    undoing.restore_image,
     demo.demo,
 ):
     cli.add_command(_command)
@@ -195,6 +198,10 @@ def _usage(error: click.ClickException) -> int:
 
 
 def _explain(error: errors.EventStoreError) -> int:
+    if isinstance(error, errors.UndoError):
+        for obstacle in error.obstacles:
+            note(f"eventstore: {obstacle}")
+        return _fail("so nothing was undone", NO)
     for kind, code, hint in _HINTS:
         if isinstance(error, kind):
             return _fail(f"{error}: {hint}" if hint else str(error), code)

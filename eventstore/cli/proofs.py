@@ -156,7 +156,7 @@ def check(
     if record is not None:
         heading = (output.clock_time(record.time), record.actor, record.reason)
         line("  ".join(part for part in heading if part))
-        line(f"{shapes.kind_of(record)}  {record.image_id}")
+        line(f"{shapes.kind_of(record.event)}  {record.image_id}")
 
 
 @click.command()

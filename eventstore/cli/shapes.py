@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from eventstore import go_json
-from eventstore.cli.output import utc
+from eventstore import digest, go_json, references
+from eventstore.cli.output import clock_time, utc
 from eventstore.diff import ImageChange, ViewDiff
 from eventstore.errors import RedactedError
-from eventstore.events import Created, LastUpdatedSet, ParentSet, Record, Tagged, Untagged
+from eventstore.events import Created, Event, LastUpdatedSet, ParentSet, Record, Tagged, Untagged
 from eventstore.image import Image
 from eventstore.verify import Problem
 from eventstore.view import ImageView
@@ -32,14 +32,22 @@ KINDS = {
 }
 
 
-def kind_of(record: Record) -> str:
-    """Return the name of a record's event as the command prints it."""
-    return KINDS[type(record.event).__name__]
+def kind_of(event: Event) -> str:
+    """Return the name of an event as the command prints it."""
+    return KINDS[type(event).__name__]
+
+
+def detail(event: Event) -> str:
+    """Return in a few words what an event says, apart from its kind and its image."""
+    if isinstance(event, ParentSet):
+        return f"parent {digest.short(event.parent_id)}" if event.parent_id else "no parent"
+    if isinstance(event, LastUpdatedSet):
+        return clock_time(event.instant)
+    return references.shown(event.name) if isinstance(event, Tagged | Untagged) else ""
 
 
 def record(found: Record) -> dict[str, Any]:
     """Return a record."""
-    event = found.event
     shape: dict[str, Any] = {
         "position": found.position,
         "time": utc(found.time),
@@ -48,9 +56,13 @@ def record(found: Record) -> dict[str, Any]:
         "reason": found.reason,
         "batch": found.batch,
         "previous": found.previous,
-        "event": kind_of(found),
-        "image": found.image_id,
     }
+    return shape | event(found.event)
+
+
+def event(event: Event) -> dict[str, Any]:
+    """Return an event."""
+    shape: dict[str, Any] = {"event": kind_of(event), "image": event.image_id}
     if isinstance(event, Created):
         shape |= {"chain_id": event.chain_id, "os": event.os}
     elif isinstance(event, ParentSet):
