@@ -95,11 +95,15 @@ class NameReader(StoreReader):
             InvalidReferenceError: it is no name.
             TagNotFoundError: there was never an image of that name.
         """
-        canonical = references.canonical(name)
+        found = self._records_of_name(references.canonical(name))
+        if not found:
+            raise TagNotFoundError(name)
+        return found
+
+    def _records_of_name(self, canonical: str) -> list[Record]:
+        """Return all committed records about a name, oldest first."""
         with self._environment.read() as txn:
             position = names.head(txn, canonical)
-        if not position:
-            raise TagNotFoundError(name)
         found: list[Record] = []
         while position:
             with self._environment.read() as txn:  # a page a transaction
