@@ -16,6 +16,7 @@ from eventstore.errors import (
     TagNotFoundError,
 )
 from eventstore.events import Deleted, Named, Record, Tagged
+from eventstore.explaining import explained
 from eventstore.lmdb_transaction import Transaction
 from eventstore.reader import StoreReader
 
@@ -76,6 +77,7 @@ class NameReader(StoreReader):
             hidden = {image for image in images.values() if image and not live.shows(image)}
         return _as_text({name: image for name, image in images.items() if image not in hidden})
 
+    @explained
     def names(self, image_id: str) -> list[str]:
         """Return the names of an image, canonical and sorted; costs what `tags` does.
 

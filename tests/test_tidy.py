@@ -74,6 +74,7 @@ ORDER = [
     "salvage",
     "past",
     "retained",
+    "explaining",
     "reader",
     "name_reader",
     "story",
