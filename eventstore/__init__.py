@@ -1,5 +1,6 @@
 """The image store that remembers: container-image metadata as an event log."""
 
+from eventstore.blame import Blame, Fact
 from eventstore.diff import ImageChange, ViewDiff
 from eventstore.errors import (
     AmbiguousDigestError,
@@ -66,6 +67,7 @@ from eventstore.writer import StoreTransaction
 
 __all__ = [
     "AmbiguousDigestError",
+    "Blame",
     "Checkpoint",
     "ContainerConfig",
     "CorruptionError",
@@ -77,6 +79,7 @@ __all__ = [
     "Event",
     "EventStoreError",
     "Export",
+    "Fact",
     "Fork",
     "History",
     "Image",

@@ -11,24 +11,80 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DIGITS_SHOWN, _REASON_SHOWN = 12, 200
 
 
 class EventStoreError(Exception):
     """The base of every error that this package raises."""
 
 
+class Deletion(Protocol):
+    """The record of a deletion, as far as an error tells of it; a `Record`."""
+
+    @property
+    def position(self) -> int:
+        """Return its number in the log."""
+        ...
+
+    @property
+    def actor(self) -> str:
+        """Return who deleted the image."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Return why, in their words."""
+        ...
+
+    @property
+    def time(self) -> datetime:
+        """Return when."""
+        ...
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image."""
+        ...
+
+
 class ImageNotFoundError(EventStoreError, LookupError):
-    """No image answers to `term`: use another id.
+    """No image answers to `term`: use another id, or look at what became of it.
 
     Attributes:
         term: what was asked for, as it was given.
+        deleted: the `Record` by which the image was deleted; None if it never was there, or the
+            error is of a view of the past, which knows nothing of other moments.
     """
 
-    def __init__(self, term: str) -> None:
+    def __init__(self, term: str, *, deleted: Deletion | None = None) -> None:
         self.term = term
-        super().__init__(f"no such image: {term}")
+        self.deleted = deleted
+        super().__init__(term)
+
+    def __str__(self) -> str:
+        """Return what is wrong, and where to look for the rest."""
+        if self.deleted is None:
+            return self.describe()
+        digits = self.deleted.image_id.removeprefix("sha256:")[:_DIGITS_SHOWN]
+        return f"{self.describe()}; see `eventstore log {digits}`"
+
+    def describe(self, ago: str = "") -> str:
+        """Return what is wrong.
+
+        Args:
+            ago: how long ago the image was deleted, in words, where that is to be said.
+        """
+        text = f"no such image: {self.term}"
+        if self.deleted is None:
+            return text
+        text += f": deleted at @{self.deleted.position} by {self.deleted.actor}"
+        reason = self.deleted.reason
+        if len(reason) > _REASON_SHOWN:
+            reason = reason[:_REASON_SHOWN] + "…"
+        return text + (f" {ago}" if ago else "") + (f': "{reason}"' if reason else "")
 
 
 class AmbiguousDigestError(EventStoreError, LookupError):

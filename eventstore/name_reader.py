@@ -16,6 +16,7 @@ from eventstore.errors import (
     TagNotFoundError,
 )
 from eventstore.events import Deleted, Named, Record, Tagged
+from eventstore.explaining import explained
 from eventstore.lmdb_transaction import Transaction
 from eventstore.reader import StoreReader
 
@@ -76,6 +77,7 @@ class NameReader(StoreReader):
             hidden = {image for image in images.values() if image and not live.shows(image)}
         return _as_text({name: image for name, image in images.items() if image not in hidden})
 
+    @explained
     def names(self, image_id: str) -> list[str]:
         """Return the names of an image, canonical and sorted; costs what `tags` does.
 
@@ -95,11 +97,15 @@ class NameReader(StoreReader):
             InvalidReferenceError: it is no name.
             TagNotFoundError: there was never an image of that name.
         """
-        canonical = references.canonical(name)
+        found = self._records_of_name(references.canonical(name))
+        if not found:
+            raise TagNotFoundError(name)
+        return found
+
+    def _records_of_name(self, canonical: str) -> list[Record]:
+        """Return all committed records about a name, oldest first."""
         with self._environment.read() as txn:
             position = names.head(txn, canonical)
-        if not position:
-            raise TagNotFoundError(name)
         found: list[Record] = []
         while position:
             with self._environment.read() as txn:  # a page a transaction

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from eventstore import configs, hashes, log, merkle
 from eventstore.errors import StoreUsageError
-from eventstore.name_reader import NameReader
+from eventstore.story import StoryReader
 
 
-class StoreProver(NameReader):
+class StoreProver(StoryReader):
     """What can be proved of an open store."""
 
     def checkpoint(self, position: int | None = None) -> merkle.Checkpoint:

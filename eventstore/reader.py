@@ -44,6 +44,7 @@ from eventstore.errors import (
     StoreUsageError,
 )
 from eventstore.events import Created, Record, Redacted
+from eventstore.explaining import explained
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment
@@ -254,6 +255,7 @@ class StoreReader:
         with self._lock:
             return iter(self._view())
 
+    @explained
     def get(self, image_id: str) -> Image:
         """Return an image, decoded from the bytes it was created with.
 
@@ -265,6 +267,7 @@ class StoreReader:
         with self._lock:
             return self._view().get(image_id)
 
+    @explained
     def get_parent(self, image_id: str) -> str | None:
         """Return the id of an image's parent, None if it has none.
 
@@ -274,6 +277,7 @@ class StoreReader:
         with self._lock:
             return self._view().get_parent(image_id)
 
+    @explained
     def get_last_updated(self, image_id: str) -> datetime | None:
         """Return when an image was last updated, None if that was never set.
 
@@ -283,6 +287,7 @@ class StoreReader:
         with self._lock:
             return self._view().get_last_updated(image_id)
 
+    @explained
     def is_built_locally(self, image_id: str) -> bool:
         """Tell whether an image was built on this host.
 
@@ -292,6 +297,7 @@ class StoreReader:
         with self._lock:
             return self._view().is_built_locally(image_id)
 
+    @explained
     def children(self, image_id: str) -> list[str]:
         """Return the ids of the images whose parent this one is, sorted.
 
@@ -301,6 +307,7 @@ class StoreReader:
         with self._lock:
             return self._view().children(image_id)
 
+    @explained
     def search(self, term: str) -> str:
         """Return the id of the one image that `term` names.
 

@@ -20,6 +20,7 @@ from eventstore import clock, configs, log, names
 from eventstore.batch import Batch
 from eventstore.errors import StoreFullError, StoreUsageError
 from eventstore.events import Record
+from eventstore.explaining import explained
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment, WriteSession
 from eventstore.lmdb_transaction import MapFullError
@@ -110,6 +111,7 @@ class StoreWriter(StoreProver):
 
     # One mutator.
 
+    @explained
     def _mutate(self, reason: str, judge: Judge, size: int = 0) -> list[LayerMetadata]:
         """Do what a single mutator does, in the open transaction or in a commit of its own.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 
 import click
@@ -12,7 +13,7 @@ from eventstore import digest
 from eventstore.cli import moments, naming, output, shapes
 from eventstore.cli.options import json_option, open_to_read, store_option
 from eventstore.diff import ImageChange, ViewDiff
-from eventstore.events import Record
+from eventstore.events import Deleted, Record
 from eventstore.store import ImageStore
 
 
@@ -37,7 +38,11 @@ def log(
     as_json: bool,
     store_path: str | None,
 ) -> None:
-    """Show what happened, newest first: to all images, or to IMAGE, deleted ones too."""
+    """Show what happened, newest first: to all images, or to IMAGE, deleted ones too.
+
+    With IMAGE, what happened to others and changed it is shown as well: that its parent was
+    deleted, that a name of its was given to another image. --follow waits for records of its own.
+    """
     if follow and until is not None:
         raise click.UsageError("--follow has no end, so it does not go with --until")
     if name is not None and (follow or image is not None):
@@ -51,27 +56,36 @@ def log(
             found = [one for one in store.tag_records(name) if after < one.position <= through]
             records = found if reverse else reversed(found)
         else:
-            records = store.records(
-                image_id, after=after, through=through, reverse=not (reverse or follow)
-            )
-        printer = _Printer(as_json=as_json)
+            backward = not (reverse or follow)
+            tell = store.records if image_id is None else partial(store.story, image_id)
+            records = tell(after=after, through=through, reverse=backward)
+        printer = Printer(as_json=as_json, image_id=image_id)
         for record in islice(records, limit):
             printer.print(record)
         if follow:
             _follow(store, through, image_id, printer)
 
 
-class _Printer:
+class Printer:
     """Prints records under a line for each act: when, who, why."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, image_id: str | None = None) -> None:
+        """Begin.
+
+        Args:
+            as_json: print JSON.
+            image_id: whose story is told; records of others say what they did to it.
+        """
         self._as_json = as_json
+        self._image_id = image_id
         self._act: tuple[object, ...] = ()
 
     def print(self, record: Record) -> None:
         """Print one record, and the line above it where a new act begins."""
+        did = self._did(record)
         if self._as_json:
-            output.json_line(shapes.record(record))
+            shape = shapes.record(record)
+            output.json_line(shape | {"did": did} if did else shape)
             return
         act = (record.batch, record.actor, record.reason)
         if act != self._act:
@@ -80,10 +94,18 @@ class _Printer:
             output.line("  ".join(part for part in heading if part), "bold")
         image_id = digest.short(record.image_id)
         text = f"{f'@{record.position}':>9}  {shapes.kind_of(record.event):<16}  {image_id}"
-        output.line(f"{text}  {shapes.detail(record.event)}".rstrip())
+        parts = (text, shapes.detail(record.event), did)
+        output.line("  ".join(part for part in parts if part).rstrip())
+
+    def _did(self, record: Record) -> str:
+        """Return what a record of another image did to the one whose story is told."""
+        if self._image_id is None or record.image_id == self._image_id:
+            return ""
+        did = "orphaned" if isinstance(record.event, Deleted) else "taken from"
+        return f"{did} {digest.short(self._image_id)}"
 
 
-def _follow(store: ImageStore, after: int, image_id: str | None, printer: _Printer) -> None:
+def _follow(store: ImageStore, after: int, image_id: str | None, printer: Printer) -> None:
     """Print records as they come, until interrupted."""
     sys.stdout.flush()
     for record in store.follow(after):

@@ -26,6 +26,7 @@ import click
 from eventstore import errors
 from eventstore.cli import (
     backups,
+    blaming,
     changes,
     demo,
     exports,
@@ -42,7 +43,6 @@ from eventstore.cli.options import STORE_HELP
 from eventstore.cli.output import LogFormatter, line, note
 
 NO, USAGE, UNUSABLE, DAMAGED, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 4, 130, 141
-_SEE_LISTING = "`eventstore ls --all` lists what is there, `eventstore search --all` what ever was"
 _SEE_PATH = "check the path; `eventstore sync SOURCE` or `create` makes a new store"
 _SEE_DAMAGE = (
     "keep it as it is; `eventstore verify` lists the damage, `eventstore salvage` gets out what is"
@@ -50,8 +50,6 @@ _SEE_DAMAGE = (
 )
 _SEE_PAST = "keep the store and the checkpoint as they are, both are evidence"
 _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
-    (naming.ImageGoneError, NO, ""),  # it says itself where to look
-    (errors.ImageNotFoundError, NO, _SEE_LISTING),
     (errors.AmbiguousDigestError, NO, "give more digits"),
     (errors.TagNotFoundError, NO, "`eventstore ls --all` shows the names that there are"),
     (errors.InvalidReferenceError, NO, "nothing was changed"),
@@ -119,6 +117,8 @@ for _command in (
     history.log,
     history.diff,
     history.search,
+    blaming.blame,
+    blaming.bisect,
     upkeep.verify,
     upkeep.snapshot,
     backups.backup,
@@ -202,15 +202,20 @@ def _explain(error: errors.EventStoreError) -> int:
         for obstacle in error.obstacles:
             note(f"eventstore: {obstacle}")
         return _fail("so nothing was undone", NO)
+    if isinstance(error, errors.ImageNotFoundError):
+        return _fail(naming.explanation(error), NO)
     for kind, code, hint in _HINTS:
         if isinstance(error, kind):
-            return _fail(f"{error}: {hint}" if hint else str(error), code)
+            notes = getattr(error, "__notes__", ())
+            return _fail(f"{error}: {hint}" if hint else str(error), code, notes)
     return _fail(str(error), NO)
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, more: Sequence[str] = ()) -> int:
     try:
         note(f"eventstore: {message}")
+        for text in more:
+            note(text)
     except OSError:
         return code
     return code

@@ -2,20 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import datetime
+
 from eventstore import digest, references
-from eventstore.errors import ImageNotFoundError
-from eventstore.events import Deleted, Redacted
+from eventstore.cli import output
+from eventstore.errors import (
+    AmbiguousDigestError,
+    Deletion,
+    EventStoreError,
+    ImageNotFoundError,
+)
+from eventstore.events import Record, Redacted
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
 
+SEE_LISTING = "`eventstore ls --all` lists what is there, `eventstore search --all` what ever was"
 
-class ImageGoneError(ImageNotFoundError):
-    """The image was there once, and is not at the moment asked about."""
 
-    def __init__(self, term: str, image_id: str, explanation: str) -> None:
-        self.image_id = image_id
-        super().__init__(term)
-        self.args = (f"{digest.short(image_id)} {explanation}",)
+class NotThenError(ImageNotFoundError):
+    """The image was there at another moment, and is not at the one that was asked about.
+
+    Attributes:
+        position: the moment.
+        first: the record that created it later, None if it had been deleted by then.
+    """
+
+    def __init__(
+        self,
+        term: str,
+        position: int,
+        *,
+        deleted: Deletion | None = None,
+        first: Record | None = None,
+    ) -> None:
+        super().__init__(term, deleted=deleted)
+        self.position = position
+        self.first = first
+
+
+def explanation(error: ImageNotFoundError) -> str:
+    """Return what is wrong and where to look, the ages of what happened included."""
+    if isinstance(error, NotThenError) and error.first is not None:
+        first = error.first
+        return (
+            f"{error.describe()}: it was not there yet at @{error.position};"
+            f" it was created at @{first.position} by {first.actor} {_ago(first.time)}"
+        )
+    if error.deleted is None:
+        return f"{error.describe()}: {SEE_LISTING}"
+    said, at = error.describe(_ago(error.deleted.time)), error.deleted.position - 1
+    log = f"`eventstore log {digest.short(error.deleted.image_id)}`"
+    if isinstance(error, NotThenError):
+        return f"{said}; see {log}, or add --at @{at} to see it as it was"
+    return f"{said}; see {log}"
+
+
+def _ago(moment: datetime) -> str:
+    age = output.age(moment)
+    return age if age.startswith("in ") or age == "now" else f"{age} ago"
+
+
+@contextmanager
+def _listing(store: ImageStore) -> Generator[None]:
+    """Let an error of the block that a term means several images say what they are, in notes."""
+    try:
+        yield
+    except AmbiguousDigestError as error:
+        for image_id in error.candidates:
+            short = digest.short(image_id)
+            alike = [one for one in error.candidates if digest.short(one) == short]
+            error.add_note(f"  {short if len(alike) == 1 else image_id}  {_age(store, image_id)}")
+        raise
+
+
+def _age(store: ImageStore, image_id: str) -> str:
+    """Return when an image was created or deleted last, as far as that can be read."""
+    try:
+        exists = store.blame(image_id).exists
+    except EventStoreError as error:
+        return str(error)
+    said = "created" if exists.value else "deleted"
+    return f"{said} {_ago(exists.record.time)}, at @{exists.record.position}"
 
 
 def find(store: ImageStore, view: ImageView, term: str) -> str:
@@ -24,18 +93,18 @@ def find(store: ImageStore, view: ImageView, term: str) -> str:
     Names come last, so that nothing that means an id can be given another meaning.
 
     Raises:
-        ImageGoneError: it was there at another time.
+        NotThenError: it was there at another time.
         ImageNotFoundError: it never was.
         AmbiguousDigestError: `term` names several.
     """
-    try:
-        return view.search(term)
-    except ImageNotFoundError as error:
-        named = _named(store, term, view.position)
-        if named is not None and named in view:
-            return named
-        image_id = store.search_history(term)
-        raise ImageGoneError(term, image_id, _when(store, view, image_id)) from error
+    with _listing(store):
+        try:
+            return view.search(term)
+        except ImageNotFoundError as error:
+            named = _named(store, term, view.position)
+            if named is not None and named in view:
+                return named
+            raise _not_then(store, view, term, store.search_history(term)) from error
 
 
 def find_present(store: ImageStore, term: str) -> str:
@@ -45,10 +114,11 @@ def find_present(store: ImageStore, term: str) -> str:
         ImageNotFoundError: there is none.
         AmbiguousDigestError: `term` names several.
     """
-    try:
-        return store.search(term)
-    except ImageNotFoundError:
-        return store.resolve(term)
+    with _listing(store):
+        try:
+            return store.search(term)
+        except ImageNotFoundError:
+            return store.resolve(term)
 
 
 def find_ever(store: ImageStore, term: str) -> str:
@@ -58,10 +128,11 @@ def find_ever(store: ImageStore, term: str) -> str:
         ImageNotFoundError: there never was one.
         AmbiguousDigestError: `term` names several.
     """
-    try:
-        return store.search_history(term)
-    except ImageNotFoundError:
-        return store.resolve(term)
+    with _listing(store):
+        try:
+            return store.search_history(term)
+        except ImageNotFoundError:
+            return store.resolve(term)
 
 
 def by_image(store: ImageStore, view: ImageView) -> dict[str, list[str]]:
@@ -79,15 +150,10 @@ def _named(store: ImageStore, term: str, position: int) -> str | None:
         return None
 
 
-def _when(store: ImageStore, view: ImageView, image_id: str) -> str:
-    """Say when the image was there, seen from a position where it is not."""
+def _not_then(store: ImageStore, view: ImageView, term: str, image_id: str) -> NotThenError:
+    """Return the error that says when an image was there, seen from where it is not."""
     stream = store.records(image_id, through=view.position, reverse=True)
     before = next((record for record in stream if not isinstance(record.event, Redacted)), None)
     if before is None:
-        first = next(store.records(image_id))
-        return f"was not there yet at @{view.position}; it was created at @{first.position}"
-    assert isinstance(before.event, Deleted)
-    return (
-        f"was deleted at @{before.position}; add --at @{before.position - 1} to see it as it was,"
-        f" or use `eventstore log {digest.short(image_id)}`"
-    )
+        return NotThenError(term, view.position, first=next(store.records(image_id)))
+    return NotThenError(term, view.position, deleted=before)

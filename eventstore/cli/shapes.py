@@ -74,6 +74,11 @@ def event(event: Event) -> dict[str, Any]:
     return shape
 
 
+def fact(image_id: str, name: str, value: object, blamed: Record) -> dict[str, Any]:
+    """Return a fact about an image, with the record that made it so."""
+    return {"image": image_id, "fact": name, "value": value, "record": record(blamed)}
+
+
 def listed(view: ImageView, image: Image, names: Sequence[str]) -> dict[str, Any]:
     """Return an image as `ls` lists it, with its names."""
     return {

@@ -87,7 +87,7 @@ def test_show_of_a_deleted_image_says_when_it_went_and_how_to_see_it(
     gone = first_gone(synced)
     said = command("show", gone[7:19], "-s", synced.path)
     assert said.code == 1
-    assert "was deleted at @" in said.err
+    assert "deleted at @" in said.err
     assert "ls --all" not in said.err
     position = said.err.split("--at @")[1].split()[0]
     assert command("show", gone[7:19], "--at", f"@{position}", "-s", synced.path).code == 0

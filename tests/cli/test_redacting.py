@@ -94,7 +94,7 @@ def test_a_deleted_image_is_found_and_named_as_before(
     assert command("redact", id_of(SECRET)[:20], "-m", "a key", "--yes", "-s", path).code == 0
     said = command("show", id_of(SECRET), "-s", path)
     assert said.code == 1
-    assert "was deleted at @4" in said.err
+    assert "deleted at @4" in said.err
     file = tmp_path / "config.json"
     file.write_bytes(SECRET)
     said = command("create", file, "-s", path)

@@ -1,0 +1,78 @@
+"""Let an error that says that an image is not there say as well whether it ever was.
+
+Only when such an error leaves a method of an open store is the image looked up among those that are
+gone; what finds its image pays nothing. The method has ended by then, so the look-up is within no
+read, and holds no lock that it did not find held. Whatever goes wrong in it is kept to itself: the
+error that is raised is the one that was to be raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from eventstore import digest, log
+from eventstore.errors import EventStoreError, ImageNotFoundError
+from eventstore.events import Deleted, Record
+from eventstore.lmdb_env import Environment
+from eventstore.lmdb_transaction import Transaction
+
+
+class Explaining(Protocol):
+    """A store, as far as it is asked here."""
+
+    _environment: Environment
+
+    def search_history(self, term: str) -> str:
+        """Return the id of the one image, there now or ever before, that `term` names."""
+        ...
+
+
+_S = TypeVar("_S", bound=Explaining)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def explained(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate[_S, _P], _T]:
+    """Return a method whose `ImageNotFoundError` says who deleted the image, if anybody did."""
+
+    @wraps(method)
+    def explaining(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return method(self, *args, **kwargs)
+        except ImageNotFoundError as error:
+            if error.deleted is None:
+                error.deleted = _deletion(self, error.term)
+            raise
+
+    return explaining
+
+
+def _deletion(store: Explaining, term: str) -> Record | None:
+    """Return the record by which the one image that a term names was deleted, None if none was."""
+    with suppress(EventStoreError):
+        image = digest.parse(term)
+        if image is None:
+            image = digest.require(store.search_history(term))
+        with store._environment.read() as txn:
+            return last_deletion(txn, image)
+    return None
+
+
+def last_deletion(txn: Transaction, image: bytes) -> Record | None:
+    """Return the record by which an image that is gone was deleted last, None of any other.
+
+    Raises:
+        CorruptionError: a record on the way is damaged.
+    """
+    position = log.tombstone(txn, image)
+    while position:  # what was redacted after it was deleted has one more record
+        record = log.read_one(txn, position)
+        if record.event.digest != image or record.previous >= position:
+            return None
+        if isinstance(record.event, Deleted):
+            return record
+        position = record.previous
+    return None

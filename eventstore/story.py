@@ -1,0 +1,174 @@
+"""Tell the whole story of an image, whom to blame for what it is, and since when something holds.
+
+What happens to one image may change another: its deletion orphans its children, and a name that it
+is given is taken from whoever had it. No record of the other's says so. Here they are found, by
+walking the streams of the parents that an image had, and the histories of its names.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import pairwise
+
+from eventstore import blame, digest, log
+from eventstore.blame import Blame
+from eventstore.errors import CorruptionError, ImageNotFoundError, StoreUsageError
+from eventstore.events import Deleted, ParentSet, Record, Tagged, Untagged
+from eventstore.name_reader import NameReader
+from eventstore.view import ImageView
+
+
+class StoryReader(NameReader):
+    """What can be told of how images came to be what they are."""
+
+    def story(
+        self,
+        image_id: str,
+        *,
+        after: int = 0,
+        through: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Record]:
+        """Iterate over the committed records in (after, through] that made an image what it is.
+
+        Its own, as `records` gives them, and those of others that changed it: the deletion of the
+        parent that it had, and the `Tagged` by which another image took a name from it. In order of
+        position, each once. Costs time in proportion to its stream, those of the parents that it
+        had, and the histories of its names.
+
+        Args:
+            image_id: a whole id.
+            after: exclusive lower bound.
+            through: inclusive upper bound, the last position now if not given.
+            reverse: newest first.
+
+        Raises:
+            ImageNotFoundError: the image was never there.
+            CorruptionError: a record on the way is damaged, or a chain leads astray.
+        """
+        last = self._committed()
+        through = last if through is None else min(through, last)
+        found = self._story(image_id, through)
+        return iter(
+            [one for one in (reversed(found) if reverse else found) if one.position > after]
+        )
+
+    def blame(self, image_id: str, *, as_of: datetime | int | None = None) -> Blame:
+        """Return the facts of an image, there or gone, each with the record that made it so.
+
+        Only what is committed counts, as in `records`; it costs what `story` does.
+
+        Args:
+            image_id: a whole id.
+            as_of: a position or an aware datetime, inclusive; now if not given.
+
+        Raises:
+            ImageNotFoundError: the image was never there until then.
+            StoreUsageError: there is no such moment.
+            CorruptionError: a record on the way is damaged, or a chain leads astray.
+        """
+        position = self._at(as_of)
+        story = self._story(image_id, position)
+        if not story:
+            raise ImageNotFoundError(image_id)
+        return blame.judge(image_id, position, story)
+
+    def bisect(
+        self,
+        predicate: Callable[[ImageView], bool],
+        *,
+        after: int = 0,
+        through: int | None = None,
+    ) -> Record | None:
+        """Return the first record after which a predicate holds, None if it does not at the end.
+
+        It looks at about log2 of the range's length views of the past. That finds the record if the
+        predicate goes from false to true once in the range and stays so; of one that goes to and
+        fro, it finds one of the records that made it hold.
+
+        Args:
+            predicate: told of a view as `as_of` gives it.
+            after: where the range begins; there it must not hold.
+            through: where the range ends, the last position now if not given.
+
+        Raises:
+            StoreUsageError: it holds at the start already, or there is no such range.
+        """
+        low = self._checked(after)
+        high = self._at(through)
+        if low > high:
+            raise StoreUsageError(f"the range begins at {low}, behind its end at {high}")
+        if predicate(self.as_of(position=low)):
+            raise StoreUsageError(f"it holds at {low} already, where the range begins")
+        if low == high or not predicate(self.as_of(position=high)):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            if predicate(self.as_of(position=middle)):
+                high = middle
+            else:
+                low = middle
+        with self._environment.read() as txn:
+            return log.read_one(txn, high)
+
+    def _story(self, image_id: str, through: int) -> list[Record]:
+        """Return the story of an image up to a position, oldest first."""
+        own = list(self.records(image_id, through=through))
+        found = own + self._orphanings(own, through) + self._lost_names(own, through)
+        found.sort(key=lambda record: record.position)
+        return found
+
+    def _orphanings(self, own: list[Record], through: int) -> list[Record]:
+        """Return the deletions by which an image with a stream lost a parent."""
+        held: dict[bytes, list[tuple[int, int]]] = {}
+        parent, since = None, 0
+        for record in own:
+            event = record.event
+            if isinstance(event, ParentSet | Deleted):
+                if parent is not None:
+                    held.setdefault(parent, []).append((since, record.position))
+                parent = event.parent if isinstance(event, ParentSet) else None
+                since = record.position
+        if parent is not None:
+            held.setdefault(parent, []).append((since, through + 1))
+        found: list[Record] = []
+        for image, spans in held.items():
+            deletions = self._deletions(image, spans[0][0], spans[-1][1])
+            positions = [record.position for record in deletions]
+            for low, high in spans:
+                first = bisect_right(positions, low)
+                if first < len(positions) and positions[first] < high:
+                    found.append(deletions[first])
+        return found
+
+    def _deletions(self, image: bytes, after: int, before: int) -> list[Record]:
+        """Return the deletions of an image between two positions, oldest first."""
+        head = self._head(image)
+        if not head:
+            raise CorruptionError(
+                f"record {after} names the parent {digest.to_text(image)}, which was never there",
+                position=after,
+            )
+        stream = log.stream(self._environment, image, head, after, before - 1)
+        return [record for record in stream if isinstance(record.event, Deleted)]
+
+    def _lost_names(self, own: list[Record], through: int) -> list[Record]:
+        """Return the records by which others took names from an image with a stream."""
+        image = own[0].event.digest if own else b""
+        deletions = [one.position for one in own if isinstance(one.event, Deleted)]
+        found: list[Record] = []
+        for name in dict.fromkeys(one.event.name for one in own if isinstance(one.event, Tagged)):
+            history = self._records_of_name(name)
+            for had, lost in pairwise(history):
+                if lost.position > through:
+                    break
+                if had.event.digest != image or isinstance(had.event, Untagged):
+                    continue
+                died = bisect_right(deletions, had.position) < bisect_right(
+                    deletions, lost.position
+                )
+                if lost.event.digest != image and not died:
+                    found.append(lost)
+        return found
