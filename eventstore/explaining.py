@@ -43,11 +43,16 @@ def explained(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate
         try:
             return method(self, *args, **kwargs)
         except ImageNotFoundError as error:
-            if error.deleted is None:
-                error.deleted = _deletion(self, error.term)
+            explain(self, error)
             raise
 
     return explaining
+
+
+def explain(store: Explaining, error: ImageNotFoundError) -> None:
+    """Note on an error who deleted the image, if anybody did; for what must not cost a call."""
+    if error.deleted is None:
+        error.deleted = _deletion(store, error.term)
 
 
 def _deletion(store: Explaining, term: str) -> Record | None:

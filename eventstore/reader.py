@@ -44,7 +44,7 @@ from eventstore.errors import (
     StoreUsageError,
 )
 from eventstore.events import Created, Record, Redacted
-from eventstore.explaining import explained
+from eventstore.explaining import explain, explained
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment
@@ -267,15 +267,18 @@ class StoreReader:
         with self._lock:
             return self._view().get(image_id)
 
-    @explained
     def get_parent(self, image_id: str) -> str | None:
         """Return the id of an image's parent, None if it has none.
 
         Raises:
             ImageNotFoundError: the image is not there.
         """
-        with self._lock:
-            return self._view().get_parent(image_id)
+        try:
+            with self._lock:
+                return self._view().get_parent(image_id)
+        except ImageNotFoundError as error:
+            explain(self, error)
+            raise
 
     @explained
     def get_last_updated(self, image_id: str) -> datetime | None:

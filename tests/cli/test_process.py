@@ -75,12 +75,17 @@ def test_the_store_is_named_before_or_after_the_command_or_in_the_environment(
 def test_exit_codes_are_those_that_are_documented(
     synced: Host, arguments: list[str], code: int
 ) -> None:
-    """Whatever is wrong is one line on standard error, with the next step."""
+    """Whatever is wrong is one line on standard error, with the next step; then what a term means.
+
+    A term that means several images is followed by a line for each.
+    """
     done = run("-s", synced.path, *arguments)
     assert done.returncode == code
     if code and arguments:
-        assert len(done.stderr.splitlines()) == 1
-        assert done.stderr.startswith("eventstore: ")
+        first, *rest = done.stderr.splitlines()
+        assert first.startswith("eventstore: ")
+        assert bool(rest) == ("more than one image" in first)
+        assert all(line.startswith("  ") for line in rest)
         assert "\x1b" not in done.stderr
 
 

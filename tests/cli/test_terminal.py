@@ -150,7 +150,8 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["log", image_id], ["log", "--reverse", "-n", "2"], ["diff", "@0"], ["diff", "@1", "@2"],
         ["search", image_id], ["search", "--all", gone], ["verify"], ["info"],
         ["ls", "--at", "@1"], ["show", "--at", "@1", image_id],
-        ["log", "--tag", "app"], ["show", "app"],
+        ["log", "--tag", "app"], ["show", "app"], ["blame", image_id], ["blame", gone],
+        ["bisect", "--there", image_id], ["bisect", "--gone", gone], ["bisect", "--named", "app"],
     ]  # fmt: skip
     wrong = [
         ["show", ARGUMENT], ["show", gone], ["show"], ["search", ARGUMENT], ["log", ARGUMENT],
@@ -164,7 +165,8 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["backup", str(folder / "store")], ["info", "-s", str(folder / ARGUMENT)],
         ["sync", source, "--os", EVIL, "--dry-run"], ["--help"], ["ls", "--help"], [],
         ["tag", ARGUMENT, image_id], ["tag", "app", ARGUMENT], ["untag", ARGUMENT],
-        ["untag", "never"], ["log", "--tag", ARGUMENT],
+        ["untag", "never"], ["blame", ARGUMENT], ["bisect", "--gone", ARGUMENT],
+        ["log", "--tag", ARGUMENT],
         ["restore", ARGUMENT, ARGUMENT], ["salvage", ARGUMENT, ARGUMENT],
         ["keygen", ARGUMENT], ["keygen", "k", "-o", note], ["checkpoint"], ["prove", "@1"],
         ["checkpoint", "--sign", note], ["checkpoint", "--at", ARGUMENT], ["prove", ARGUMENT],

@@ -77,6 +77,16 @@ def test_each_time_that_an_image_was_orphaned_is_told(family: ImageStore) -> Non
     assert positions(family, B) == [2, 4, 5, 6, 8, 9]
 
 
+def test_a_parent_deleted_while_another_one_was_had_orphaned_nobody(family: ImageStore) -> None:
+    """Though the image had it before and has it again."""
+    family.set_parent(B, C)
+    family.delete(A)
+    family.create(config("a"))
+    family.set_parent(B, A)
+    family.delete(A)
+    assert positions(family, B) == [2, 4, 5, 6, 9, 10]
+
+
 def test_the_story_tells_who_took_a_name(family: ImageStore) -> None:
     """But not who was given one that was free again."""
     family.tag("app", C)
