@@ -207,7 +207,12 @@ def _explain(error: errors.EventStoreError) -> int:
     for kind, code, hint in _HINTS:
         if isinstance(error, kind):
             notes = getattr(error, "__notes__", ())
-            return _fail(f"{error}: {hint}" if hint else str(error), code, notes)
+            said = str(error)
+            if notes and isinstance(error, errors.AmbiguousDigestError):
+                said = (
+                    f"{error.term!r} is the start of more than one image id"  # the notes list them
+                )
+            return _fail(f"{said}: {hint}" if hint else said, code, notes)
     return _fail(str(error), NO)
 
 

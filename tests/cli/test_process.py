@@ -67,7 +67,6 @@ def test_the_store_is_named_before_or_after_the_command_or_in_the_environment(
         (["diff"], 2),
         (["show", "0000000000000000"], 1),
         (["show", "zzz"], 1),
-        (["show", ""], 1),
         (["show", "é\x1b[31m"], 1),
         (["search", "sha256:"], 1),
     ],

@@ -165,6 +165,7 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["backup", str(folder / "store")], ["info", "-s", str(folder / ARGUMENT)],
         ["sync", source, "--os", EVIL, "--dry-run"], ["--help"], ["ls", "--help"], [],
         ["tag", ARGUMENT, image_id], ["tag", "app", ARGUMENT], ["untag", ARGUMENT],
+        ["undo", ARGUMENT], ["undo", "@1", "--dry-run"], ["restore-image", ARGUMENT],
         ["untag", "never"], ["blame", ARGUMENT], ["bisect", "--gone", ARGUMENT],
         ["log", "--tag", ARGUMENT],
         ["restore", ARGUMENT, ARGUMENT], ["salvage", ARGUMENT, ARGUMENT],
@@ -186,6 +187,7 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["check-export", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")],
         ["check-export", ARGUMENT], ["import", ARGUMENT], ["import", str(folder)],
         ["import", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")],
+        ["restore-image", gone, "-m", EVIL], ["undo", "@1"], ["undo", "@1", "--only"],
     ]  # fmt: skip
     as_json = [
         [*arguments, "--json"]
