@@ -150,7 +150,8 @@ class Environment(Gate):
         try:
             info, self._page_size = env.info(), int(env.stat()["psize"])
             self._map_size = int(info["map_size"])
-            store_files.refuse_cut(self.path, (int(info["last_pgno"]) + 1) * self._page_size)
+            if store_files.is_cut(self.path, (int(info["last_pgno"]) + 1) * self._page_size):
+                lmdb_pages.refuse_damaged_heads(self.path, DATABASES)
             env.reader_check()
             self._handles = {name: env.open_db(name.encode(), create=False) for name in DATABASES}
             self._handles[MAIN] = env.open_db()

@@ -218,7 +218,10 @@ class _Unused:
                 raise self._refuse(f"{found} pages of a tree are there, and {tree.pages} noted")
         if not whole:
             return
-        if any(not METAS <= number <= meta.last_page or self._used[number] for number in free):
+        # Of those that are free the last may never have been written: the file ends before them.
+        if any(not METAS <= number <= meta.last_page for number in free) or any(
+            self._used[number] for number in free if number < len(self._used)
+        ):
             raise self._refuse("a page is free and in use")
 
     def _walk(self, tree: Tree) -> int:

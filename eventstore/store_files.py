@@ -395,17 +395,14 @@ def no_room(data: Path) -> StoreFullError | None:
     return None
 
 
-def refuse_cut(path: Path, needed: int) -> None:
-    """Refuse a data file that ends before its last page: to read there would kill the process.
+def is_cut(path: Path, needed: int) -> bool:
+    """Tell whether a data file ends before its last page: to read there would kill the process.
 
     Raises:
-        CorruptionError: it does.
         StoreIOError: the operating system refuses.
     """
     with _translated(path):
-        size = path.joinpath(DATA).stat().st_size
-    if size < needed:
-        raise CorruptionError(f"{path} is cut short: its data has {size} bytes and needs {needed}")
+        return path.joinpath(DATA).stat().st_size < needed
 
 
 def identity(path: Path) -> tuple[int, int]:
