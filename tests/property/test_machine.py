@@ -34,6 +34,7 @@ from eventstore import (
     InvalidParentError,
     RedactedError,
     TagNotFoundError,
+    UndoError,
     verify_consistency,
 )
 from eventstore import snapshots as snapshots_module
@@ -135,6 +136,22 @@ class StoreMachine(RuleBasedStateMachine):
             lambda: self.store.set_built_locally(image),
             lambda: self.model.set_built_locally(image),
         )
+        self.remember()
+
+    @rule()
+    def undo(self) -> None:
+        """Take the last batch back: all is as it was before it, or nothing has changed."""
+        if not self.model.events:
+            return
+        (last,) = self.store.records(after=self.model.events - 1)
+        try:
+            self.store.undo(last.position)
+        except UndoError:
+            assert self.store.position == self.model.events
+            return
+        self.model = self.past[last.batch - 1].copy()
+        self.model.events = self.store.position
+        self.named = dict(self.named_then[last.batch - 1])
         self.remember()
 
     @rule(target=images, number=st.integers(13, 15), gone=st.booleans())
