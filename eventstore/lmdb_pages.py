@@ -371,9 +371,9 @@ def tree_fault(pages: PageFile, meta: Meta, databases: Collection[str]) -> str |
     faults: list[str] = []
     newest, free = pages.free_pages(meta, faults)
     # A page that a commit took and gave up again was never written: the file may end before it.
-    absent = range(pages.pages, meta.last_page + 1)
-    if len(absent) > len(free) or not free.issuperset(absent):
-        needed = (meta.last_page + 1) * pages.page_size
+    end = meta.last_page + 1
+    if end - pages.pages > len(free) or not free.issuperset(range(pages.pages, end)):
+        needed = end * pages.page_size
         return f"it is cut short: its data has {pages.size} bytes and needs {needed}"
     trees = pages.trees(meta, faults)
     if not faults and not any(name.encode() in trees for name in databases):
