@@ -41,8 +41,12 @@ def put(txn: Transaction, key: bytes, config: bytes) -> None:
 
 
 def put_lost(txn: Transaction, key: bytes) -> None:
-    """Note that the config under a digest was lost, unless it is there."""
-    txn.add(_DATABASE, key, _LOST)
+    """Note that the config under a digest was lost, unless it is there.
+
+    Where it was redacted, and created again since, it is lost as well: the mark says no more.
+    """
+    if not txn.add(_DATABASE, key, _LOST) and (txn.get(_DATABASE, key) or b"")[:1] == _REDACTED:
+        txn.put(_DATABASE, key, _LOST, replace=True)
 
 
 def put_mark(txn: Transaction, key: bytes, position: int) -> None:

@@ -15,7 +15,18 @@ from msgspec import Struct
 from eventstore import clock, digest
 
 
-class Created(Struct, frozen=True, gc=False, array_like=True, tag=1):
+class AboutImage(Struct, frozen=True, gc=False, array_like=True):
+    """What all events have: the image that they are about."""
+
+    digest: bytes
+
+    @property
+    def image_id(self) -> str:
+        """Return the id of the image as text."""
+        return digest.to_text(self.digest)
+
+
+class Created(AboutImage, frozen=True, gc=False, array_like=True, tag=1):
     """The image came into being; its config lies under `digest`.
 
     `chain` is the chain id of its layers, None without layers: the byte 1 and the 32 of the digest,
@@ -23,14 +34,8 @@ class Created(Struct, frozen=True, gc=False, array_like=True, tag=1):
     stand here so that a store opened over a layer store needs to decode no config.
     """
 
-    digest: bytes
     chain: bytes | None
     os: str
-
-    @property
-    def image_id(self) -> str:
-        """Return the id of the image as text."""
-        return digest.to_text(self.digest)
 
     @property
     def chain_id(self) -> str | None:
@@ -38,16 +43,10 @@ class Created(Struct, frozen=True, gc=False, array_like=True, tag=1):
         return None if self.chain is None else unpack_chain(self.chain)
 
 
-class ParentSet(Struct, frozen=True, gc=False, array_like=True, tag=2):
+class ParentSet(AboutImage, frozen=True, gc=False, array_like=True, tag=2):
     """The image got the parent `parent`, or lost the one that it had (None)."""
 
-    digest: bytes
     parent: bytes | None
-
-    @property
-    def image_id(self) -> str:
-        """Return the id of the image as text."""
-        return digest.to_text(self.digest)
 
     @property
     def parent_id(self) -> str | None:
@@ -55,16 +54,10 @@ class ParentSet(Struct, frozen=True, gc=False, array_like=True, tag=2):
         return None if self.parent is None else digest.to_text(self.parent)
 
 
-class LastUpdatedSet(Struct, frozen=True, gc=False, array_like=True, tag=6):
+class LastUpdatedSet(AboutImage, frozen=True, gc=False, array_like=True, tag=6):
     """The image was last updated at `instant_ns`, nanoseconds since 1970, UTC."""
 
-    digest: bytes
     instant_ns: int
-
-    @property
-    def image_id(self) -> str:
-        """Return the id of the image as text."""
-        return digest.to_text(self.digest)
 
     @property
     def instant(self) -> datetime:
@@ -72,67 +65,34 @@ class LastUpdatedSet(Struct, frozen=True, gc=False, array_like=True, tag=6):
         return clock.to_datetime(self.instant_ns)
 
 
-class MarkedBuilt(Struct, frozen=True, gc=False, array_like=True, tag=4):
+class MarkedBuilt(AboutImage, frozen=True, gc=False, array_like=True, tag=4):
     """The image was marked as built on this host, fit for its build cache."""
 
-    digest: bytes
 
-    @property
-    def image_id(self) -> str:
-        """Return the id of the image as text."""
-        return digest.to_text(self.digest)
-
-
-class Deleted(Struct, frozen=True, gc=False, array_like=True, tag=5):
+class Deleted(AboutImage, frozen=True, gc=False, array_like=True, tag=5):
     """The image was deleted; images whose parent it was have none from here on."""
 
-    digest: bytes
 
-    @property
-    def image_id(self) -> str:
-        """Return the id of the image as text."""
-        return digest.to_text(self.digest)
-
-
-class Tagged(Struct, frozen=True, gc=False, array_like=True, tag=7):
+class Tagged(AboutImage, frozen=True, gc=False, array_like=True, tag=7):
     """The image got the name `name`; whichever image had it before has it no more.
 
     `name` is canonical, as `references` says. `before` is the position of the record about this
     name before this one, 0 for the first, so that the history of a name is a chain.
     """
 
-    digest: bytes
     name: str
     before: int
 
-    @property
-    def image_id(self) -> str:
-        """Return the id of the image as text."""
-        return digest.to_text(self.digest)
 
-
-class Untagged(Struct, frozen=True, gc=False, array_like=True, tag=8):
+class Untagged(AboutImage, frozen=True, gc=False, array_like=True, tag=8):
     """The image lost the name `name`; `before` is as that of `Tagged`."""
 
-    digest: bytes
     name: str
     before: int
 
-    @property
-    def image_id(self) -> str:
-        """Return the id of the image as text."""
-        return digest.to_text(self.digest)
 
-
-class Redacted(Struct, frozen=True, gc=False, array_like=True, tag=9):
+class Redacted(AboutImage, frozen=True, gc=False, array_like=True, tag=9):
     """The image's config was destroyed, whether the image was there or gone; all else stays."""
-
-    digest: bytes
-
-    @property
-    def image_id(self) -> str:
-        """Return the id of the image as text."""
-        return digest.to_text(self.digest)
 
 
 Named = Tagged | Untagged

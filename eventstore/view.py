@@ -247,11 +247,7 @@ class ImageView:
                     created, parent, at = state.created, state.parent, state.parent_at
                     replace(image, State(created, position, parent, at, state.last_updated, True))
                 elif isinstance(event, Tagged | Untagged):  # names are none of the view's business
-                    created, parent, at = state.created, state.parent, state.parent_at
-                    replace(
-                        image,
-                        State(created, position, parent, at, state.last_updated, state.built),
-                    )
+                    replace(image, _with_last(state, position))
                 else:
                     self._remove(image)
                 last, last_ns = position, time_ns

@@ -121,6 +121,28 @@ def test_a_store_is_carried_on_range_by_range(filled: ImageStore, tmp_path: Path
     assert list(check_store(tmp_path / "copy")) == []
 
 
+def test_a_range_between_two_redactions_says_that_the_config_is_gone(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    """The mark of the first is none of the image that was created again; that of the second is."""
+    image_id = store.create(config("secret"))
+    store.redact(image_id, reason="a key")
+    store.create(config("secret"), allow_redacted=True)
+    middle = store.position
+    last = store.redact(image_id, reason="one more")
+    export_records(store, tmp_path / "start", through=2)
+    export_records(store, tmp_path / "middle", after=2, through=middle)
+    export_records(store, tmp_path / "end", after=middle)
+    import_records(tmp_path / "start", tmp_path / "copy")
+    assert list(check_store(tmp_path / "copy")) == []
+    import_records(tmp_path / "middle", tmp_path / "copy")
+    assert [problem.kind for problem in check_store(tmp_path / "copy")] == ["lost"]
+    import_records(tmp_path / "end", tmp_path / "copy")
+    assert list(check_store(tmp_path / "copy")) == []
+    with ImageStore.open(tmp_path / "copy", create=False) as copy:
+        assert config_of(copy, image_id) == ("one more", last)
+
+
 def test_a_range_that_does_not_go_on_is_refused(filled: ImageStore, tmp_path: Path) -> None:
     """Behind a gap, before what is there, or of another log; nothing is appended."""
     export_records(filled, tmp_path / "late", after=5)
