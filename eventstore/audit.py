@@ -58,7 +58,7 @@ def audit_records(environment: Environment, old: Checkpoint, last: int) -> Check
             f" @{last}",
             position=old.position,
         )
-    leaves = [merkle.leaf_hash(raw) for page in log.pages(environment, 0, last) for _, raw in page]
+    leaves = [leaf for _, _, leaf in hashes.leaves(environment, last)]
     then = merkle.Checkpoint(old.position, _root(leaves[: old.position]))
     if then != old:
         raise PastChangedError(

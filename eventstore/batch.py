@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventstore import clock, codec, configs, hashes, log, names, scrubbing
+from eventstore import clock, codec, configs, dropped, hashes, log, names, scrubbing
 from eventstore.errors import CorruptionError
 from eventstore.events import Created, Deleted, Event, Named, Record, Redacted, Tagged, Untagged
 from eventstore.lmdb_transaction import Transaction
@@ -30,6 +30,7 @@ class Batch:
         lost: digests of what will be created without its config, which nobody has any more.
         marks: digest to position of the record by which its config will be redacted.
         named: name to the last record about it that will be appended: position and event.
+        horizon: how far the log is compacted by one of the records, None if by none.
         ahead_ns: by how much the time of a record had to be later than the clock's, at most.
     """
 
@@ -67,6 +68,7 @@ class Batch:
         self.marks: dict[bytes, int] = {}
         self._last_named = last_named
         self.named: dict[str, tuple[int, Named]] = {}
+        self.horizon: dropped.Horizon | None = None
         self._gone: dict[bytes, int] = {}
         self._raised: set[bytes] = set()  # those that have a tombstone, and are there again
         self.view = live.branch(_reading_first(self.configs, read_config))
@@ -158,7 +160,7 @@ class Batch:
 
     def _gone_at(self, image: bytes) -> int:
         """Return the last position of an image that is not there, 0 if it never was."""
-        gone = self._gone.get(image)
+        gone = self._gone.get(image) if image else 0  # one about the log has no stream
         if gone is not None:
             return gone
         gone = self._tombstone(image)
@@ -190,6 +192,8 @@ class Batch:
                 log.drop_tombstone(txn, image)
         for name, (position, _) in self.named.items():
             names.put(txn, name, position)
+        if self.horizon is not None:
+            dropped.note(txn, self.horizon)
 
 
 def _reading_first(pending: dict[bytes, bytes], read_config: ReadConfig) -> ReadConfig:

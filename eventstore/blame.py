@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from eventstore.errors import CorruptionError
 from eventstore.events import (
+    Compacted,
     Created,
     Deleted,
     LastUpdatedSet,
@@ -49,7 +50,7 @@ class Blame(Struct, frozen=True):
         position: what came after it was not looked at.
         exists: whether the image is there; if not, all else is absent.
         parent: the id of its parent, None if it has none. Where the parent was deleted, the record
-            is that deletion.
+            is that deletion, or the compaction that dropped it.
         built: whether it was marked as built on this host.
         last_updated: when it was last updated, None if that was never set.
         names: its names, canonical and sorted.
@@ -83,7 +84,7 @@ def judge(image_id: str, position: int, story: Iterable[Record]) -> Blame:
     for record in story:
         event = record.event
         if event.image_id != image_id:
-            if isinstance(event, Deleted):
+            if isinstance(event, Deleted | Compacted):
                 parent = Fact(None, record)
             elif isinstance(event, Tagged):
                 names.pop(event.name, None)

@@ -16,11 +16,12 @@ The event is itself an array that starts with its tag::
     [7, digest, name, before]   Tagged
     [8, digest, name, before]   Untagged
     [9, digest]                 Redacted
+    [10, through, root hash]    Compacted
 
-Times are nanoseconds since 1970, digests 32 raw bytes, names canonical text; batch, previous and
-before are positions. The checksum covers the position, so a record that lies under another's key
-does not check. For example `MarkedBuilt` of the digest `00 … 00`, appended first, at time 7, by
-`a`, without a reason, is::
+Times are nanoseconds since 1970, digests and root hashes 32 raw bytes, names canonical text; batch,
+previous, before and through are positions. The checksum covers the position, so a record that lies
+under another's key does not check. For example `MarkedBuilt` of the digest `00 … 00`, appended
+first, at time 7, by `a`, without a reason, is::
 
     96 07 a1 61 a0 01 00 92 04 c4 20 (32 times 00) b6 d0 6d 96
 
@@ -40,6 +41,7 @@ from msgspec import Struct
 from eventstore.digest import DIGEST_SIZE
 from eventstore.errors import CorruptionError, UnknownFormatError
 from eventstore.events import (
+    Compacted,
     Created,
     Deleted,
     Event,
@@ -56,7 +58,7 @@ from eventstore.events import (
 
 CHECKSUM_SIZE = 4
 KEY_SIZE = 8
-TAGS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+TAGS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 
 
 class LastUpdatedSetFirst(Struct, frozen=True, gc=False, array_like=True, tag=3):
@@ -75,6 +77,7 @@ _Stored = (
     | Tagged
     | Untagged
     | Redacted
+    | Compacted
 )
 
 
@@ -201,6 +204,8 @@ def decode_envelope(position: int, raw: bytes) -> Envelope:
 
 def _well_shaped(event: _Stored) -> bool:
     """Tell whether what stands for digests can be one; the types are checked already."""
+    if isinstance(event, Compacted):
+        return event.through > 0 and len(event.root_hash) == DIGEST_SIZE
     if len(event.digest) != DIGEST_SIZE:
         return False
     if isinstance(event, Created):

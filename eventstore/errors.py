@@ -216,6 +216,22 @@ class MassDeleteError(EventStoreError):
         super().__init__(f"this would delete {deletions} of {images} images")
 
 
+class CompactedError(EventStoreError, LookupError):
+    """What was asked for was dropped by a compaction: ask for a later moment, or a backup.
+
+    Attributes:
+        position: the record, or the moment, that was asked for.
+        through: the first moment that can be asked for.
+    """
+
+    def __init__(self, position: int, through: int) -> None:
+        self.position = position
+        self.through = through
+        super().__init__(
+            f"@{position} is gone: the log was compacted, and goes back to @{through} only"
+        )
+
+
 class UndoError(EventStoreError):
     """What was done cannot be taken back, or not any more; nothing was changed.
 
@@ -283,9 +299,9 @@ class StoreInUseError(StoreUsageError):
 
 
 class ErasureUnfinishedError(StoreUsageError):
-    """A redaction is in the log, and its bytes are still in the file: let the readers end, retry.
+    """What was redacted or dropped is gone, its bytes are in the file: let the readers end, retry.
 
-    The next `redact` of the image, and the next open for writing, finish it.
+    The next `redact` of the image, or `compact`, and the next open for writing, finish it.
 
     Attributes:
         processes: the processes that are in a read that began before, sorted.
@@ -295,8 +311,8 @@ class ErasureUnfinishedError(StoreUsageError):
         self.processes = tuple(processes)
         who = ", ".join(map(str, self.processes))
         super().__init__(
-            f"{path}: the bytes of what was redacted are not destroyed yet, for process {who} is"
-            " in a read that began before; end it and redact again"
+            f"{path}: the bytes of what was redacted or dropped are not destroyed yet, for process"
+            f" {who} is in a read that began before; end it and try again"
         )
 
 

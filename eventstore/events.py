@@ -1,14 +1,16 @@
 """Name the facts that the log is made of.
 
-An event says, in the past tense, what happened to one image. It never changes once it is written:
-these classes are also the shapes that `codec` stores, so a field is never added, dropped or
-reordered here. A change of shape is a new class with a new tag, and an upcaster in `codec` for the
-old one. Inside, digests are 32 bytes; the properties that end in `_id` give them as text.
+An event says, in the past tense, what happened to one image, or to the log itself. It never
+changes once it is written: these classes are also the shapes that `codec` stores, so a field is
+never added, dropped or reordered here. A change of shape is a new class with a new tag, and an
+upcaster in `codec` for the old one. Inside, digests are 32 bytes; the properties that end in `_id`
+give them as text.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import ClassVar
 
 from msgspec import Struct
 
@@ -95,6 +97,20 @@ class Redacted(AboutImage, frozen=True, gc=False, array_like=True, tag=9):
     """The image's config was destroyed, whether the image was there or gone; all else stays."""
 
 
+class Compacted(Struct, frozen=True, gc=False, array_like=True, tag=10):
+    """Of the records up to the position `through`, those were dropped that nothing since needs.
+
+    It is about the log and no image. `root_hash` is that of the log up to there, which what is left
+    must lead to.
+    """
+
+    through: int
+    root_hash: bytes
+
+    digest: ClassVar[bytes] = b""
+    image_id: ClassVar[str] = ""
+
+
 Named = Tagged | Untagged
 """Either of the events about a name."""
 NAME_SIZE_MAX = 480
@@ -131,7 +147,11 @@ def is_chain(chain: bytes) -> bool:
     return True
 
 
-Event = Created | ParentSet | LastUpdatedSet | MarkedBuilt | Deleted | Tagged | Untagged | Redacted
+ImageEvent = (
+    Created | ParentSet | LastUpdatedSet | MarkedBuilt | Deleted | Tagged | Untagged | Redacted
+)
+"""Any of the events about an image."""
+Event = ImageEvent | Compacted
 """Any of the events."""
 
 
@@ -145,7 +165,8 @@ class Record(Struct, frozen=True, gc=False):
         actor: who appended it.
         reason: why, in their words.
         batch: the position of the first record of the same transaction.
-        previous: the position of the same image's record before this one, 0 for its first.
+        previous: the position of the same image's record before this one, 0 for its first and for
+            a record about the log.
         event: what happened.
         raw: the exact bytes that are stored.
     """
@@ -161,7 +182,7 @@ class Record(Struct, frozen=True, gc=False):
 
     @property
     def image_id(self) -> str:
-        """Return the id of the image that the event is about."""
+        """Return the id of the image that the event is about, empty if it is about the log."""
         return self.event.image_id
 
     @property

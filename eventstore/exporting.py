@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Struct
 
 from eventstore.backup import whole_or_absent
-from eventstore.errors import ProofError, StoreUsageError, refused
+from eventstore.errors import CompactedError, ProofError, StoreUsageError, refused
 from eventstore.events import Created, Record
 from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.merkle import Checkpoint, Frontier, leaf_hash
@@ -94,6 +94,7 @@ def export_records(
 
     Raises:
         StoreUsageError: there is no such range or form, or the destination is no place for it.
+        CompactedError: records of the range were dropped.
         DestinationExistsError: the destination exists.
         CorruptionError: a record is missing or damaged.
         StoreFullError: there is no room.
@@ -104,6 +105,9 @@ def export_records(
     checkpoint = store.checkpoint(through)
     if after > checkpoint.position:
         raise StoreUsageError(f"{after} is later than {checkpoint.position}")
+    compacted = store.horizon
+    if after < compacted.through:
+        raise CompactedError(after + 1, compacted.through)
     edge = store.frontier(after)
     proof = ExportProof(
         FORMAT,
@@ -115,7 +119,11 @@ def export_records(
     )
     with whole_or_absent(destination, Path(store.path)) as folder:
         with folder.joinpath(FILES[form]).open("xb") as file:
+            last = after
             for record in store.records(after=after, through=checkpoint.position):
+                last += 1
+                if record.position != last:
+                    raise CompactedError(last, store.horizon.through)
                 file.write(msgspec.json.encode(_line(store, record, form)) + b"\n")
         folder.joinpath(PROOF).write_bytes(msgspec.json.format(msgspec.json.encode(proof)) + b"\n")
     return checkpoint

@@ -14,9 +14,10 @@ such a store adds up to `CATCH_UP_MAX` of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from zlib import crc32
 
-from eventstore import codec
+from eventstore import codec, dropped
 from eventstore.errors import CorruptionError
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
@@ -101,17 +102,50 @@ def _leaves(txn: Transaction, tile: int, width: int) -> list[bytes]:
         CorruptionError: one is missing, or is not what was stored.
     """
     start = tile * TILE_WIDTH + 1
-    leaves: list[bytes] = []
-    for position, (key, raw) in enumerate(txn.page(_LOG, codec.position_key(start), width), start):
-        if key != codec.position_key(position):
+    found: dict[int, bytes] = {}
+    last = codec.position_key(start + width - 1)
+    for key, raw in txn.page(_LOG, codec.position_key(start), width):
+        position = int.from_bytes(key, "big")
+        if key > last or len(key) != codec.KEY_SIZE:
             break
         if not codec.checksum_matches(key, raw):
             raise CorruptionError(f"record {position}: checksum does not match", position=position)
-        leaves.append(leaf_hash(raw))
-    if len(leaves) != width:
-        position = start + len(leaves)
+        found[position] = leaf_hash(raw)
+    if len(found) != width:
+        found |= dropped.leaves(txn, start, start + width - 1)
+    return [_of(found, position) for position in range(start, start + width)]
+
+
+def _of(found: dict[int, bytes], position: int) -> bytes:
+    leaf = found.get(position)
+    if leaf is None:
         raise CorruptionError(f"record {position} is missing", position=position)
-    return leaves
+    return leaf
+
+
+def leaves(environment: Environment, last: int) -> Iterator[tuple[int, bytes | None, bytes]]:
+    """Iterate over all positions up to a last one: the bytes of their records, and the leaf hashes.
+
+    The bytes are None where the record was dropped. Each tile is read in a transaction of its own.
+
+    Raises:
+        CorruptionError: a record is missing.
+    """
+    for start in range(1, last + 1, TILE_WIDTH):
+        end = min(start + TILE_WIDTH - 1, last)
+        with environment.read() as txn:
+            page = txn.page(_LOG, codec.position_key(start), end - start + 1)
+            gone = {} if _ends_at(page, end) else dropped.leaves(txn, start, end)
+        raws = {int.from_bytes(key, "big"): raw for key, raw in page}
+        for position in range(start, end + 1):
+            raw = raws.get(position)
+            leaf = _of(gone, position) if raw is None else leaf_hash(raw)
+            yield position, raw, leaf
+
+
+def _ends_at(page: list[tuple[bytes, bytes]], position: int) -> bool:
+    """Tell whether a page that could hold as many goes to a position, and so has no gap."""
+    return bool(page) and page[-1][0] == codec.position_key(position)
 
 
 def _sound(txn: Transaction, level: int, start: int, count: int) -> dict[int, bytes]:
@@ -145,11 +179,11 @@ class Derivation:
         self._pending: dict[int, list[bytes]] = {}
         self._count = 0
 
-    def add(self, raw: bytes) -> dict[bytes, bytes]:
-        """Take the next record in; return keys and values of what it completes."""
+    def add(self, leaf: bytes) -> dict[bytes, bytes]:
+        """Take the hash of the next record in; return keys and values of what it completes."""
         self._count += 1
         complete: dict[bytes, bytes] = {}
-        level, found = 0, leaf_hash(raw)
+        level, found = 0, leaf
         while True:
             row = self._pending.setdefault(level, [])
             row.append(found)

@@ -7,6 +7,7 @@ environment is one directory (mode 0700, files 0600), in LMDB's 0.9 format. Its 
                 "hash", level, index                interior hashes of the log, see hashes
                 "name:", name                       last record about a name, see names
                 "redacted", "unscrubbed"            the last redaction, see scrubbing
+_ERASURES = (LAST_REDACTION, LAST_DROP)
                 "signed:", origin                   what was signed last, see signing
     log         position, 8 bytes big-endian        record, see codec
     configs     digest, 32 bytes                    1 byte how, then the config, see configs
@@ -63,7 +64,8 @@ from eventstore.reader_slots import ReaderWatch, readers_of
 DATABASES = ("meta", "log", "configs", "snapshots", "tombstones")
 MAIN = "main"  # LMDB's own list of databases, of which every commit writes a page anyway
 MAP_SIZE = 1 << 36
-LAST_REDACTION = b"redacted"  # in `meta`: the position of the last redaction, see scrubbing
+LAST_REDACTION, LAST_DROP = b"redacted", b"erased"  # in `meta`, see scrubbing
+_ERASURES = (LAST_REDACTION, LAST_DROP)
 _LOCK_FILE_SIZE = READERS_MAX * 64 + 128  # what LMDB makes for so many readers
 _T = TypeVar("_T")
 
@@ -112,7 +114,7 @@ class Environment(Gate):
         self.read_only = read_only
         self._map_size_max = map_size_max
         self._closed = False
-        self._redaction: bytes | None = None  # what was noted when LMDB opened the files
+        self._erased: list[bytes | None] = []  # what was noted when LMDB opened the files
         self._unsettled = True  # a commit may have failed, and the disk may have it
         self._numbers: CommitNumbers | None = None
         self._readers = ReaderWatch(self.path)
@@ -159,7 +161,7 @@ class Environment(Gate):
             self._handles = {name: env.open_db(name.encode(), create=False) for name in DATABASES}
             self._handles[MAIN] = env.open_db()
             with env.begin() as txn:
-                self._redaction = txn.get(LAST_REDACTION, db=self._handles["meta"])
+                self._erased = [txn.get(key, db=self._handles["meta"]) for key in _ERASURES]
             self._names = store_files.Names(self.path)
             self._numbers = CommitNumbers.of(self.path / store_files.DATA, self._page_size)
         except BaseException as error:
@@ -360,7 +362,7 @@ class Environment(Gate):
         return self._begin_forgetting()
 
     def _begin_forgetting(self) -> WriteSession:
-        """Begin a write transaction with no memory of what was redacted, by whichever process.
+        """Begin a write transaction with no memory of what was destroyed, by whichever process.
 
         LMDB keeps the memory of pages that it has written, and writes a page made of it with what
         stood there before wherever the page has room left. Only closing the files ends that.
@@ -368,7 +370,8 @@ class Environment(Gate):
         while True:
             session = self._begin_session()
             try:
-                if session.transaction.get("meta", LAST_REDACTION) == self._redaction:
+                noted = [session.transaction.get("meta", key) for key in _ERASURES]
+                if noted == self._erased:
                     return session
                 self._break()
             except BaseException:

@@ -2,8 +2,10 @@
 
 The log knows no rules of images. It guarantees that positions are gapless from 1, that a record is
 stored once and never changed, that each names the record of the same image before it, and that
-every record read has been checked. Beside the log, each commit notes where it ends, so that a last
-record that vanishes is missed; and where the stream of an image that is gone ends::
+every record read has been checked. A compaction may drop records; reads pass over those, once
+`dropped` has confirmed each, and a stream ends where one is missing for that reason. Beside the
+log, each commit notes where it ends, so that a last record that vanishes is missed; and where the
+stream of an image that is gone ends::
 
     main        "end"       position, 8 bytes; CRC-32, 4 bytes, of "end" and the position
     tombstones  digest      position, 8 bytes; CRC-32, 4 bytes, of the digest and the position
@@ -19,8 +21,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from zlib import crc32
 
-from eventstore import codec
-from eventstore.errors import CorruptionError
+from eventstore import codec, dropped
+from eventstore.errors import CompactedError, CorruptionError
 from eventstore.events import Record
 from eventstore.lmdb_env import MAIN, Environment
 from eventstore.lmdb_transaction import Transaction
@@ -51,10 +53,10 @@ def checked_end(txn: Transaction) -> int:
             f"{txn.path}: the log ends at {last}, and {end} is the last record that was appended",
             position=min(last, end) + 1,
         )
-    if txn.entries(_LOG) != last:
+    entries = txn.entries(_LOG)
+    if entries != last and entries + dropped.horizon(txn).dropped != last:
         raise CorruptionError(
-            f"{txn.path}: the log ends at {last}, and holds {txn.entries(_LOG)} records",
-            position=last,
+            f"{txn.path}: the log ends at {last}, and holds {entries} records", position=last
         )
     return last
 
@@ -110,12 +112,12 @@ def append(txn: Transaction, record: Record) -> None:
 def append_all(txn: Transaction, records: Sequence[Record]) -> None:
     """Put records at the end of the log, as `append` does one by one.
 
-    How many there are tells the last position, for there is no gap; LMDB refuses one that is there.
+    LMDB refuses a position that is not behind all that are there.
 
     Raises:
         CorruptionError: a position does not follow the one before it.
     """
-    position = txn.entries(_LOG)
+    position = last_position(txn)
     entries: list[tuple[bytes, bytes]] = []
     for record in records:
         position += 1
@@ -123,6 +125,11 @@ def append_all(txn: Transaction, records: Sequence[Record]) -> None:
             raise CorruptionError(f"record {record.position} does not follow", position=position)
         entries.append((codec.position_key(position), record.raw))
     txn.append_all(_LOG, entries)
+
+
+def drop(txn: Transaction, position: int) -> bool:
+    """Take the record at a position out, whose hash is kept; tell whether it was there."""
+    return txn.delete(_LOG, codec.position_key(position))
 
 
 def has(txn: Transaction, record: Record) -> bool:
@@ -134,33 +141,59 @@ def read_one(txn: Transaction, position: int) -> Record:
     """Return the record at a position.
 
     Raises:
+        CompactedError: it was dropped.
+        CorruptionError: it is missing or damaged.
+    """
+    record = find(txn, position)
+    if record is None:
+        raise CompactedError(position, dropped.horizon(txn).through)
+    return record
+
+
+def find(txn: Transaction, position: int) -> Record | None:
+    """Return the record at a position, None if it was dropped.
+
+    Raises:
         CorruptionError: it is missing or damaged.
     """
     raw = txn.get(_LOG, codec.position_key(position))
-    if raw is None:
+    if raw is not None:
+        return codec.decode(position, raw)
+    if not dropped.has(txn, position):
         raise CorruptionError(f"record {position} is missing", position=position)
-    return codec.decode(position, raw)
+    return None
 
 
 def _followed(
-    entries: Iterable[tuple[bytes, bytes]], after: int, through: int
+    txn: Transaction, entries: Iterable[tuple[bytes, bytes]], after: int, through: int
 ) -> Iterator[tuple[int, bytes]]:
     """Iterate over the positions in (after, through] and the bytes of their records.
 
     Raises:
-        CorruptionError: one is missing.
+        CorruptionError: one is missing, and was not dropped.
     """
     expected = after + 1
     if expected > through:
         return
     for key, raw in entries:
-        if key != codec.position_key(expected):
-            break
-        yield expected, raw
-        if expected == through:
+        position = int.from_bytes(key, "big") if len(key) == codec.KEY_SIZE else 0
+        if position != expected:
+            if position < expected:
+                break
+            _refuse_missing(txn, expected, min(position - 1, through))
+            if position > through:
+                return
+        yield position, raw
+        if position == through:
             return
-        expected += 1
-    raise CorruptionError(f"record {expected} is missing", position=expected)
+        expected = position + 1
+    _refuse_missing(txn, expected, through)
+
+
+def _refuse_missing(txn: Transaction, first: int, last: int) -> None:
+    missing = dropped.first_missing(txn, first, last)
+    if missing:
+        raise CorruptionError(f"record {missing} is missing", position=missing)
 
 
 def scan(txn: Transaction, after: int, through: int) -> Iterator[Record]:
@@ -170,7 +203,7 @@ def scan(txn: Transaction, after: int, through: int) -> Iterator[Record]:
         CorruptionError: one is missing or damaged.
     """
     entries = txn.scan(_LOG, codec.position_key(after + 1))
-    for position, raw in _followed(entries, after, through):
+    for position, raw in _followed(txn, entries, after, through):
         yield codec.decode(position, raw)
 
 
@@ -188,11 +221,17 @@ def pages(
         length = min(through - after, PAGE_LENGTH)
         with environment.read() as txn:
             page = txn.page(_LOG, codec.position_key(after + 1), length)
-        after += length
-        if not _is_whole(page, after, length):
-            for _ in _followed(page, after - length, after):
-                pass  # it says which is missing
-        yield page
+            if _is_whole(page, after + length, length):
+                after += length
+            else:
+                end = through
+                if len(page) == length and len(page[-1][0]) == codec.KEY_SIZE:
+                    end = min(through, int.from_bytes(page[-1][0], "big"))
+                found = list(_followed(txn, page, after, end))
+                page = [(codec.position_key(position), raw) for position, raw in found]
+                after = end
+        if page:
+            yield page
 
 
 def _is_whole(page: list[tuple[bytes, bytes]], last: int, length: int) -> bool:
@@ -216,16 +255,17 @@ def read(
     Raises:
         CorruptionError: one is missing or damaged.
     """
+    if not reverse:
+        for found in pages(environment, after, through):
+            for key, raw in found:
+                yield codec.decode(int.from_bytes(key, "big"), raw)
+        return
     while after < through:
-        if reverse:
-            low, high = max(after, through - PAGE_LENGTH), through
-            through = low
-        else:
-            low, high = after, min(through, after + PAGE_LENGTH)
-            after = high
+        low = max(after, through - PAGE_LENGTH)
         with environment.read() as txn:
-            page = list(scan(txn, low, high))
-        yield from reversed(page) if reverse else page
+            page = list(scan(txn, low, through))
+        through = low
+        yield from reversed(page)
 
 
 def stream(
@@ -262,7 +302,10 @@ def _stream_backward(
         page: list[Record] = []
         with environment.read() as txn:
             while position > after and len(page) < PAGE_LENGTH:
-                record = read_one(txn, position)
+                record = find(txn, position)
+                if record is None:
+                    position = 0
+                    break
                 if record.previous >= position or record.event.digest != image:
                     raise CorruptionError(
                         f"record {position} is not one of its image's stream", position=position
@@ -276,16 +319,22 @@ def _stream_backward(
 def position_at(txn: Transaction, time_ns: int) -> int:
     """Return the position of the last record whose time is at most `time_ns`, 0 for none.
 
-    Times never decrease along the log, so bisection finds it.
+    Times never decrease along the log, so bisection finds it. Of records that were dropped, nothing
+    but the time of that at the horizon is known: before it, the last of those that are kept counts.
     """
     low, high = 0, last_position(txn)
     while low < high:
         middle = (low + high + 1) // 2
-        if read_one(txn, middle).time_ns <= time_ns:
-            low = middle
+        found = next(txn.scan(_LOG, codec.position_key(middle)), None)
+        if found is None:
+            raise CorruptionError(f"record {middle} is missing", position=middle)
+        record = codec.decode(int.from_bytes(found[0], "big"), found[1])
+        if record.position <= high and record.time_ns <= time_ns:
+            low = record.position
         else:
             high = middle - 1
-    return low
+    compacted = dropped.horizon(txn)
+    return max(low, compacted.through) if compacted.time_ns <= time_ns else low
 
 
 def tombstone(txn: Transaction, image: bytes) -> int:

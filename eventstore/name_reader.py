@@ -15,7 +15,7 @@ from eventstore.errors import (
     InvalidReferenceError,
     TagNotFoundError,
 )
-from eventstore.events import Deleted, Named, Record, Tagged
+from eventstore.events import Created, Deleted, Named, Record, Tagged
 from eventstore.explaining import explained
 from eventstore.lmdb_transaction import Transaction
 from eventstore.reader import StoreReader
@@ -110,7 +110,10 @@ class NameReader(StoreReader):
         while position:
             with self._environment.read() as txn:  # a page a transaction
                 for _ in range(log.PAGE_LENGTH):
-                    record = log.read_one(txn, position)
+                    record = log.find(txn, position)
+                    if record is None:  # what came before was dropped
+                        position = 0
+                        break
                     position = names.named(record, canonical).before
                     found.append(record)
                     if not position:
@@ -141,15 +144,18 @@ class NameReader(StoreReader):
         if not isinstance(event, Tagged):
             return None
         head = self._head(event.digest)
-        if head < at:
+        if head < at and (head or at > self._horizon.through):
             raise CorruptionError(f"record {at} is about no image's life", position=at)
+        if head < at:
+            return None  # its life has ended, and the record of that was dropped
         since = log.stream(self._environment, event.digest, head, at, position, reverse=True)
-        return None if any(isinstance(one.event, Deleted) for one in since) else event.digest
+        ended = any(isinstance(one.event, Deleted | Created) for one in since)
+        return None if ended else event.digest
 
     def _last_named_at(self, through: int) -> dict[str, tuple[int, Named]]:
         """Return the last record about each name that is not behind a position.
 
-        No name ever leaves the index, so it can be read a page a transaction.
+        No name leaves the index that means anything, so it can be read a page a transaction.
         """
         found: dict[str, tuple[int, Named]] = {}
         after = b""

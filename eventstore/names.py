@@ -7,8 +7,10 @@ transaction that appends the record::
     meta    "name:" and the name    position, 8 bytes; CRC-32, 4 bytes, of the key and the position
 
 It is derived from the log: `verify` derives it again, and `salvage` makes it anew. A name that was
-taken away stays, for its history does. A name means an image only as long as the life of the image
-lasts that it was given to; an image that is deleted loses its names without a further record.
+taken away stays, for its history does; it goes when a compaction drops the last record about it,
+which leads to nothing that anybody may still ask for. A name means an image only as long as the
+life of the image lasts that it was given to; an image that is deleted loses its names without a
+further record.
 """
 
 from __future__ import annotations
@@ -73,16 +75,18 @@ def last(txn: Transaction, name: str) -> tuple[int, Named | None]:
         CorruptionError: it is damaged, or about something else.
     """
     position = head(txn, name)
-    return position, event_at(txn, name, position) if position else None
+    event = event_at(txn, name, position) if position else None
+    return (0, None) if event is None else (position, event)
 
 
-def event_at(txn: Transaction, name: str, position: int) -> Named:
-    """Return the event of the record at a position, which is about a name.
+def event_at(txn: Transaction, name: str, position: int) -> Named | None:
+    """Return the event of the record at a position, which is about a name; None if it was dropped.
 
     Raises:
         CorruptionError: it is damaged, or about something else.
     """
-    return named(log.read_one(txn, position), name)
+    record = log.find(txn, position)
+    return None if record is None else named(record, name)
 
 
 def named(record: Record, name: str) -> Named:
@@ -117,10 +121,19 @@ def at(txn: Transaction, name: str, position: int, through: int) -> tuple[int, N
     """
     while position:
         event = event_at(txn, name, position)
+        if event is None:
+            break
         if position <= through:
             return position, event
         position = event.before
     return 0, None
+
+
+def drop(txn: Transaction, key: bytes, through: int) -> None:
+    """Forget a name, given as its key, unless there is a record about it behind a position."""
+    value = txn.get(_DATABASE, key)
+    if value is not None and unpack(key, value) <= through:
+        txn.delete(_DATABASE, key)
 
 
 def _key(name: str) -> bytes:

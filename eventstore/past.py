@@ -12,10 +12,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from eventstore import diff, log, replay, snapshots
+from eventstore import diff, dropped, log, replay, snapshots
 from eventstore.columns import State
 from eventstore.diff import ViewDiff
-from eventstore.errors import CorruptionError
+from eventstore.errors import CompactedError, CorruptionError
 from eventstore.events import Created, Deleted, LastUpdatedSet, MarkedBuilt, ParentSet
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
@@ -46,6 +46,21 @@ class Past:
         self._lock = threading.Lock()
         self._kept = None
 
+    def forget(self) -> None:
+        """Keep no view, as at the start."""
+        with self._lock:
+            self._kept = None
+
+    def _refuse_dropped(self, position: int) -> None:
+        """Refuse what was found of a position before the horizon: it may lack what was dropped.
+
+        A compaction notes the horizon before it drops anything; so this is asked at the end.
+        """
+        with self._environment.read() as txn:
+            through = dropped.horizon(txn).through
+        if position < through:
+            raise CompactedError(position, through)
+
     def view_at(self, position: int, present: ImageView | None = None) -> ImageView:
         """Return the frozen view at a position that the log has reached.
 
@@ -54,6 +69,7 @@ class Past:
             present: a frozen view of now, to start from if it is near.
 
         Raises:
+            CompactedError: what it was made of was dropped.
             CorruptionError: a record on the way is damaged.
         """
         with self._lock:
@@ -63,6 +79,7 @@ class Past:
         moved = self._moved(near[0], position) if near else None
         if moved is None:
             moved = replay.view_at(self._environment, position, self._read_config)
+        self._refuse_dropped(position)
         if moved.changes > 2 * snapshots.interval(len(moved)):
             return moved  # one that goes on for ever would hold ever more
         frozen = moved.freeze()
@@ -74,13 +91,13 @@ class Past:
         """Return a view moved to a position, None if that is far."""
         if abs(view.position - position) > STEPS_MAX:
             return None
-        if position >= view.position:
-            return replay.fold_log(view, self._environment, position)
         try:
+            if position >= view.position:
+                return replay.fold_log(view, self._environment, position)
             with self._environment.read() as txn:
                 states = self._before(view, position, txn)
                 time_ns = log.read_one(txn, position).time_ns if position else 0
-        except (_NotKnownError, CorruptionError):
+        except (_NotKnownError, CompactedError, CorruptionError):
             return None  # damage behind the position is none of its business
         # The view may have to read as well: not within another read.
         view.take_back(states, position, time_ns)
@@ -93,6 +110,8 @@ class Past:
         before: dict[bytes, int] = {}
         deleted: set[bytes] = set()
         for record in log.scan(txn, position, view.position):
+            if not record.image_id:
+                continue
             before.setdefault(record.event.digest, record.previous)
             if isinstance(record.event, Deleted):
                 deleted.add(record.event.digest)
@@ -115,6 +134,9 @@ class Past:
         Returns:
             The difference; None where only two whole views can tell: the stream of an image is too
             long to walk, or leads to a damaged record, which those views may have no need of.
+
+        Raises:
+            CompactedError: what it would be made of was dropped.
         """
         low, high = min(before, after), max(before, after)
         try:
@@ -125,6 +147,8 @@ class Past:
             changes.look_up(heads)
         except (_NotKnownError, CorruptionError):
             return None
+        finally:
+            self._refuse_dropped(low)
         views = {low: ImageView(changes.was, position=low)}
         views.setdefault(high, ImageView(changes.became, position=high))
         return diff.between(views[before], views[after])
@@ -149,6 +173,8 @@ class _Changes:
         deleted: set[bytes] = set()
         for record in log.read(environment, low, high):
             image = record.event.digest
+            if not image:
+                continue
             first.setdefault(image, record.previous)
             last[image] = record.position
             if isinstance(record.event, Deleted):
@@ -211,7 +237,9 @@ def _state_at(txn: Transaction, head: int) -> State | None:
     for _ in range(STREAM_MAX):
         if not position:
             return None
-        record = log.read_one(txn, position)
+        record = log.find(txn, position)
+        if record is None:
+            return None  # what is dropped is of a life that has ended
         event = record.event
         if isinstance(event, Created):
             given = None if parent is None else parent.parent

@@ -8,7 +8,9 @@ are no part of the log: only what is committed is proved.
 
 from __future__ import annotations
 
-from eventstore import configs, hashes, log, merkle
+from collections.abc import Iterator
+
+from eventstore import configs, hashes, merkle
 from eventstore.errors import StoreUsageError
 from eventstore.story import StoryReader
 
@@ -85,8 +87,23 @@ class StoreProver(StoryReader):
         """
         if not self._checked(position):
             raise StoreUsageError("positions of records start at 1")
-        with self._environment.read() as txn:
-            return merkle.leaf_hash(log.read_one(txn, position).raw)
+        tree = hashes.Tree(self._environment, position)
+        return tree.subtree(0, position - 1)
+
+    def leaves(self, through: int | None = None) -> Iterator[tuple[int, bytes | None, bytes]]:
+        """Iterate over all positions, each with the bytes of its record and its leaf hash.
+
+        The bytes are None where a compaction dropped the record.
+
+        Args:
+            through: inclusive upper bound, the last position now if not given.
+
+        Raises:
+            StoreUsageError: the log has no such position.
+            CorruptionError: a record is missing.
+        """
+        last = self._committed() if through is None else self._checked(through)
+        return hashes.leaves(self._environment, last)
 
     def frontier(self, position: int) -> merkle.Frontier:
         """Return the left edge of the log at a position, from which its root can be hashed on.

@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
-from itertools import islice, takewhile
 from types import TracebackType
 from typing import Self, TypeVar
 from weakref import WeakSet, ref
@@ -24,7 +22,7 @@ from eventstore import (
     configs,
     diff,
     digest,
-    digest_set,
+    dropped,
     log,
     meta,
     past,
@@ -37,6 +35,7 @@ from eventstore import (
 from eventstore.backup import copy_environment
 from eventstore.batch import Batch
 from eventstore.errors import (
+    CompactedError,
     CorruptionError,
     EventStoreError,
     ImageNotFoundError,
@@ -91,6 +90,7 @@ class StoreReader:
             self._seen = txn.number
             position = log.checked_end(txn)
             self._any_redacted = scrubbing.is_any_redacted(txn)
+            self._horizon = dropped.horizon(txn)
         self._live = replay.view_at(environment, position, self._read_config)
         self._laid_at = 0
         self._past = past.Past(environment, self._read_config)
@@ -113,6 +113,13 @@ class StoreReader:
         """
         if self._owner == threading.get_ident():
             raise StoreUsageError("end the transaction of this thread before closing the store")
+        self._load_given()
+        self._environment.close()
+        with self._append_lock:
+            self._appended.notify_all()
+
+    def _load_given(self) -> None:
+        """Let the views that were given out need no more reading."""
         # What a copy is made of meanwhile stays as it is, unlike what is iterated over: other
         # threads may be given views now.
         for reference in self._given.copy():
@@ -120,9 +127,6 @@ class StoreReader:
             if view is not None:
                 with suppress(EventStoreError):  # closed already, or broken: it answers what it can
                     view.load()
-        self._environment.close()
-        with self._append_lock:
-            self._appended.notify_all()
 
     def __enter__(self) -> Self:
         """Return the store."""
@@ -163,11 +167,33 @@ class StoreReader:
                 return
             with self._environment.read() as txn:
                 number, last = txn.number, log.checked_end(txn)
+                compacted = dropped.horizon(txn)
+            if compacted.through != self._horizon.through:
+                self._move_behind(compacted, last)
             for record in log.read(self._environment, self._live.position, last):
                 if record.position > self._live.position:  # a layer store may read in between
                     self._fold(record)
             self._seen = number
             self._lay_over_newest()
+
+    def _move_behind(self, compacted: dropped.Horizon, last: int) -> None:
+        """Lean on nothing that a compaction drops.
+
+        A store that last looked before the horizon cannot fold what lies between. It starts anew,
+        unless it holds layers for each image that came and went.
+        """
+        live = self._live
+        if live.position < compacted.through and self._retained.active:
+            raise CompactedError(live.position, compacted.through)
+        newer = replay.view_at(
+            self._environment, max(live.position, compacted.through), self._read_config
+        )
+        if newer.position == live.position:
+            live.become(newer)
+        else:
+            self._live = newer
+        self._past.forget()
+        self._horizon = compacted
 
     def _lay_over_newest(self) -> None:
         """Lay the view over a newer snapshot where it has moved far from its own.
@@ -354,6 +380,7 @@ class StoreReader:
 
         Raises:
             StoreUsageError: not exactly one was given, or the log has no such position.
+            CompactedError: what it was made of was dropped.
         """
         if (position is None) == (time is None):
             raise StoreUsageError("as_of takes either a position or a time")
@@ -407,7 +434,8 @@ class StoreReader:
     ) -> Iterator[Record]:
         """Iterate over committed records in (after, through], of one image or of all.
 
-        The records of one image, deleted ones too, cost time in proportion to their number.
+        The records of one image, deleted ones too, cost time in proportion to their number. What a
+        compaction dropped is passed over.
 
         Args:
             image_id: a whole id, or None for all images.
@@ -468,36 +496,6 @@ class StoreReader:
                 if txn.number == self._seen:  # nobody has committed between the two
                     return look(txn, found)
 
-    def search_history(self, term: str) -> str:
-        """Return the id of the one image, there now or ever before, that `term` names.
-
-        Raises:
-            ImageNotFoundError: none is named.
-            AmbiguousDigestError: more than one is.
-        """
-        with self._lock:
-            self._catch_up()
-            return digest.to_text(digest_set.lookup(term, self._ever_between))
-
-    def _ever_between(self, low: bytes, high: bytes) -> list[bytes]:
-        look = partial(self._ever, low, high)
-        return sorted(self._at_view(lambda: self._live.matches(low, high), look))
-
-    def _ever(self, low: bytes, high: bytes, txn: Transaction, present: list[bytes]) -> set[bytes]:
-        """Return the first images, there or gone, from `low` through `high`.
-
-        Raises:
-            CorruptionError: they are not those that there are configs of.
-        """
-        limit = digest_set.CANDIDATES_MAX
-        matches = set(present)
-        matches.update(islice(log.tombstones_matching(txn, low, high), limit))
-        known = set(islice(takewhile(high.__ge__, txn.keys("configs", low)), limit))
-        if len(known) < limit and known != matches:
-            which = ", ".join(sorted(image.hex()[:12] for image in known ^ matches))
-            raise CorruptionError(f"a tombstone or a config is missing: {which}")
-        return matches
-
     def diff(
         self, a: ImageView | datetime | int, b: ImageView | datetime | int | None = None
     ) -> diff.ViewDiff:
@@ -517,12 +515,18 @@ class StoreReader:
         return diff.between(self._moment(a), self._moment(b))
 
     def _at(self, moment: datetime | int | None) -> int:
-        """Return the position that a moment means."""
+        """Return the position that a moment means.
+
+        Raises:
+            CompactedError: no such moment can be looked at any more.
+        """
         if moment is None:
             return self._committed()
-        if isinstance(moment, datetime):
-            return self.position_at(moment)
-        return self._checked(moment)
+        is_time = isinstance(moment, datetime)
+        position = self.position_at(moment) if is_time else self._checked(moment)
+        if position < self._horizon.through:
+            raise CompactedError(position, self._horizon.through)
+        return position
 
     def _moment(self, moment: ImageView | datetime | int | None) -> ImageView:
         if isinstance(moment, ImageView):
@@ -552,6 +556,7 @@ class StoreReader:
                     for record in log.read(self._environment, position, last):
                         position = record.position
                         yield record
+                    position = max(position, last)  # the last ones may have been dropped
                     continue
             except StoreClosedError:
                 return

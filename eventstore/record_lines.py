@@ -17,7 +17,7 @@ from eventstore.errors import CorruptionError, ProofError
 from eventstore.events import Created, Record
 
 SPEC_VERSION = "1.0"
-TYPE_PREFIX = "eventstore.image."
+TYPE_PREFIX, LOG_TYPE_PREFIX = "eventstore.image.", "eventstore.log."
 CONFIG, DATA = "config", "data"
 _SEQUENCE_WIDTH = 20
 _MALFORMED = (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
@@ -63,12 +63,14 @@ def as_cloud_event(record: Record, store_id: str, config: bytes | None = None) -
         store_id: the id of its store, a UUID.
         config: as for `as_json`.
     """
+    about = {"subject": record.image_id} if record.image_id else {}
+    prefix = TYPE_PREFIX if record.image_id else LOG_TYPE_PREFIX
     return {
         "specversion": SPEC_VERSION,
         "id": str(record.position),
         "source": f"urn:uuid:{store_id}",
-        "type": TYPE_PREFIX + type(record.event).__name__.lower(),
-        "subject": record.image_id,
+        "type": prefix + type(record.event).__name__.lower(),
+        **about,
         "time": record.time.isoformat(),
         "datacontenttype": "application/json",
         "sequence": f"{record.position:0{_SEQUENCE_WIDTH}}",

@@ -4,6 +4,10 @@ Used by open and by as-of alike. Takes the header of one snapshot, of its chunks
 needed, when they are needed, and, by the policy in `snapshots`, at most
 ``2 * snapshots.interval(images)`` records. A chunk that turns out to be damaged or gone, even long
 after, is made good from further back: what a view says does not depend on the caches.
+
+Where the log was compacted, nothing leans on what lies before the horizon: no snapshot from there
+is used, and what was folded meanwhile is thrown away. Folded from the first record on, what is left
+leads to the same.
 """
 
 from __future__ import annotations
@@ -11,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from eventstore import codec, log, snapshots
+from eventstore import codec, dropped, log, snapshots
 from eventstore.columns import Columns, State
-from eventstore.errors import CorruptionError
+from eventstore.errors import CompactedError, CorruptionError
 from eventstore.events import Created
 from eventstore.lmdb_env import Environment
 from eventstore.snapshot_headers import Header
@@ -29,16 +33,34 @@ def view_at(
     """Return the view at a position that the log has reached.
 
     Raises:
+        CompactedError: what it was made of was dropped.
         CorruptionError: a record on the way is damaged.
     """
-    return fold_log(_snapshot_view(environment, position, read_config), environment, position)
+    while True:
+        compacted = _horizon(environment).through
+        if position < compacted:
+            raise CompactedError(position, compacted)
+        try:
+            view = _snapshot_view(environment, compacted, position, read_config)
+            return fold_log(view, environment, position)
+        except CompactedError:
+            if _horizon(environment).through == compacted:
+                raise
+            # Else it has moved meanwhile, over what the view began with.
+
+
+def _horizon(environment: Environment) -> dropped.Horizon:
+    with environment.read() as txn:
+        return dropped.horizon(txn)
 
 
 def _snapshot_view(
-    environment: Environment, through: int, read_config: ReadConfig | None = None
+    environment: Environment, since: int, through: int, read_config: ReadConfig | None = None
 ) -> ImageView:
-    """Return the view of the newest snapshot at or before a position, else the empty one."""
+    """Return the view of the newest snapshot of a range of positions, else the empty one."""
     for header in snapshots.newest(environment, through):
+        if header.position < since:
+            break
         try:
             states = _states(environment, header)
         except CorruptionError as error:
@@ -103,10 +125,17 @@ def _otherwise(
         snapshots.warn(environment, error)
         spoilt.add(layout.whole.position)
         through -= 1
-    return fold_log(_loaded(environment, through, spoilt), environment, position).rows()
+    while True:
+        since = _horizon(environment).through
+        try:
+            view = _loaded(environment, since, through, spoilt)
+            return fold_log(view, environment, position).rows()
+        except CompactedError:
+            if _horizon(environment).through == since:
+                raise
 
 
-def _loaded(environment: Environment, through: int, spoilt: set[int]) -> ImageView:
+def _loaded(environment: Environment, since: int, through: int, spoilt: set[int]) -> ImageView:
     """Return the view of the newest snapshot at or before a position that can be read whole.
 
     It is read at once: were it read when needed, each damaged one would lead to the next, and
@@ -114,6 +143,7 @@ def _loaded(environment: Environment, through: int, spoilt: set[int]) -> ImageVi
 
     Args:
         environment: where they lie.
+        since: the position before which none counts.
         through: the position.
         spoilt: the positions of those that are known to be damaged.
     """
@@ -121,7 +151,7 @@ def _loaded(environment: Environment, through: int, spoilt: set[int]) -> ImageVi
         for header in snapshots.sound(txn).values():
             if {header.position, header.over} & spoilt:
                 spoilt.add(header.position)
-            elif header.position <= through:
+            elif since <= header.position <= through:
                 try:
                     states = States(changes=snapshots.load(txn, header))
                 except CorruptionError as error:
@@ -145,10 +175,22 @@ def fold_log(view: ImageView, environment: Environment, position: int) -> ImageV
     """Move a view over the records up to a position, and return it.
 
     Raises:
+        CompactedError: some of them were dropped, now or just before, that it would have needed.
         CorruptionError: one is missing or damaged, or says what cannot have happened.
     """
-    for page in log.pages(environment, view.position, position):
-        view.apply_events(codec.decode_events(page))
+    start, before = view.position, _horizon(environment).through
+    if not start:
+        view.expect_dropped(before)
+    try:
+        for page in log.pages(environment, start, position):
+            view.apply_events(codec.decode_events(page))
+    finally:
+        compacted = _horizon(environment)
+        through = compacted.through
+        if position < through or 0 < start < through or (not start and through != before):
+            raise CompactedError(position, through)
+    if view.position < position:  # it is the horizon, and was dropped itself
+        view.skip_to(position, compacted.time_ns)
     return view
 
 
@@ -160,7 +202,7 @@ def fill_snapshots(environment: Environment, after: int, before: int) -> None:
         after: position of the last snapshot, 0 for none.
         before: position of the one that comes next.
     """
-    view = view_at(environment, after)
+    view = view_at(environment, max(after, _horizon(environment).through))
     while True:
         target = view.position + snapshots.interval(len(view))
         if target >= before:

@@ -18,7 +18,9 @@ where the log ends. What the trees below it lead to is taken. A position
 that they do not lead to is looked for in all other pages: first in those that are not free, then
 in free ones, which hold what earlier commits, and commits that never came to be, left behind. If
 exactly one record there claims the position and fits the log before it, it is taken, and its
-position is listed as recovered; if several do, none is taken and all are kept beside. What lies
+position is listed as recovered; if several do, none is taken and all are kept beside. A record that
+a compaction dropped leaves its hash, which is taken in its place, and not the bytes of the record,
+should they be found. What lies
 behind the end of the log counts for nothing where the source is sound at its head, and is kept
 beside otherwise: its last commit may have been among it. Where the end cannot be told, all that
 follows without a gap is taken, and that is said.
@@ -28,6 +30,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +43,7 @@ from eventstore import (
     codec,
     configs,
     digest,
+    dropped,
     hashes,
     lmdb_pages,
     log,
@@ -153,6 +157,8 @@ class _Found:
         configs: digest to place of every config that checks.
         damaged: position to what is wrong with the record that the trees lead to.
         identity: what the source says of itself, None if it cannot be read.
+        dropped: position to leaf hash of the records that a compaction dropped.
+        horizon: how far the log was compacted, as far as it can be told.
     """
 
     def __init__(self, pages: PageFile) -> None:
@@ -163,6 +169,7 @@ class _Found:
         self.strays: dict[int, dict[bytes, bool]] = {}
         self.configs: dict[bytes, int] = {}
         self.damaged: dict[int, str] = {}
+        self.dropped: dict[int, bytes] = {}
         self._named: set[bytes] = set()
         self._known: set[int] = set()
         self._marked: set[bytes] = set()
@@ -174,6 +181,7 @@ class _Found:
             self._walk(name, trees.get(name), faults)
         reading = structure.PageReading(pages)
         self.identity = _identity(reading)
+        self.horizon = self._horizon(reading)
         self.end = self._end(reading, bool(faults))
         self.sound = self.sound and not faults
         if self._is_incomplete():
@@ -188,7 +196,11 @@ class _Found:
             self._known.add(number)
             for node in lmdb_pages.nodes(raw):
                 self._known.update(self.pages.run(raw, node))
-                if name == b"log":
+                if name == b"meta" and node.key.startswith(dropped.PREFIX):
+                    with suppress(CorruptionError):
+                        row = dropped.unpack(node.key, self.pages.value(raw, node) or b"")
+                        self.dropped.update(row)
+                elif name == b"log":
                     self._take_record(number, raw, node)
                 elif name == b"configs":
                     self._named.add(node.key)
@@ -216,6 +228,16 @@ class _Found:
             return
         self.configs[node.key] = structure.place_of(number, node)
 
+    def _horizon(self, reading: structure.PageReading) -> dropped.Horizon:
+        for position in self.dropped.keys() & self.places.keys():
+            del self.dropped[position]  # by a compaction that never was committed
+        try:
+            noted = dropped.horizon(reading)
+        except CorruptionError:
+            noted = dropped.NOWHERE
+        through = max(self.dropped, default=0)
+        return noted if noted.through >= through else dropped.Horizon(through, unfinished=True)
+
     def _end(self, reading: structure.PageReading, bent: bool) -> int | None:
         """Return the last position of the log, None if it cannot be told."""
         try:
@@ -227,11 +249,13 @@ class _Found:
         if noted is not None:
             # A version that notes no end may have appended since: what the log leads to is of it.
             return max(noted, max(self.places, default=0))
-        return max(self.places.keys() | self.damaged.keys(), default=0)
+        return max(self.places.keys() | self.damaged.keys() | self.dropped.keys(), default=0)
 
     def _is_incomplete(self) -> bool:
         """Tell whether there may be something in other pages that is needed."""
-        whole = self.end is not None and all(at in self.places for at in range(1, self.end + 1))
+        whole = self.end is not None and all(
+            at in self.places or at in self.dropped for at in range(1, self.end + 1)
+        )
         return not whole or not self.sound or not self._named <= self.configs.keys() | self._marked
 
     def _look_everywhere(self) -> None:
@@ -249,7 +273,9 @@ class _Found:
 
     def _take_stray(self, raw: bytes, node: lmdb_pages.Node, *, in_use: bool) -> None:
         position = int.from_bytes(node.key, "big")
-        if position in self.places or (self.sound and position > (self.end or 0)):
+        if position in self.places or position in self.dropped:
+            return
+        if self.sound and position > (self.end or 0):
             return
         value = self.pages.value(raw, node) or b""
         try:
@@ -299,6 +325,7 @@ class _Writer:
         self.target = target
         self.now = now
         self.view = ImageView()
+        self.view.expect_dropped(found.horizon.through)
         self.heads: dict[bytes, int] = {}
         self.names: dict[str, int] = {}
         self.batch = 1
@@ -311,8 +338,8 @@ class _Writer:
 
     def write(self) -> SalvageReport:
         """Write everything, and report."""
-        while (record := self._next(self.view.position + 1)) is not None:
-            self._fold(record)
+        while self._step(self.view.position + 1):
+            pass
         self._note_lost()
         known = self.found.identity
         fork = None if known is None else meta.Fork(known.store_id, self.view.position)
@@ -347,6 +374,19 @@ class _Writer:
             lost=tuple(self.lost),
         )
 
+    def _step(self, position: int) -> bool:
+        """Move over the next record, or the hash of one; tell whether there is one."""
+        compacted = self.found.horizon
+        if position in self.found.dropped:
+            is_end = position == compacted.through
+            self.view.skip_to(position, compacted.time_ns if is_end else self.view.time_ns)
+            self.batch = 0
+            return True
+        record = self._next(position)
+        if record is not None:
+            self._fold(record)
+        return record is not None
+
     def _next(self, position: int) -> Record | None:
         """Return the next record of the log, None where it is broken or ends."""
         if self.found.end is not None and position > self.found.end:
@@ -366,12 +406,14 @@ class _Writer:
     def _fits(self, record: Record) -> bool:
         """Tell whether a record can be what follows."""
         image = record.event.digest
-        if record.previous != self.heads.get(image, 0):
+        if not self._leads_to(record.previous, self.heads.get(image, 0)):
             return False
-        if record.batch not in (self.batch, record.position):
+        if record.batch not in (self.batch or record.batch, record.position):
             return False
         event = record.event
-        if isinstance(event, Tagged | Untagged) and event.before != self.names.get(event.name, 0):
+        if isinstance(event, Tagged | Untagged) and not self._leads_to(
+            event.before, self.names.get(event.name, 0)
+        ):
             return False
         try:
             self.view.branch(None).apply(record)
@@ -379,14 +421,29 @@ class _Writer:
             return False
         return True
 
+    def _leads_to(self, before: int, known: int) -> bool:
+        """Tell whether the position that a record gives as one before it can be the right one.
+
+        Args:
+            before: that position.
+            known: what is known to be the last one; others may have been dropped.
+        """
+        if before == known:
+            return True
+        if max(before, known) > self.found.horizon.through:
+            return False
+        return not before or before in self.found.dropped
+
     def _fold(self, record: Record) -> None:
         self.view.apply(record)
-        self.heads[record.event.digest] = record.position
+        if record.image_id:
+            self.heads[record.event.digest] = record.position
         self.batch = record.batch
         if isinstance(record.event, Created):
             self.created.add(record.event.digest)
             self.redacted.pop(record.event.digest, None)
         elif isinstance(record.event, Redacted):
+            self.created.add(record.event.digest)
             self.redacted[record.event.digest] = self.last_redaction = record.position
         elif isinstance(record.event, Tagged | Untagged):
             self.names[record.event.name] = record.position
@@ -396,7 +453,7 @@ class _Writer:
         found, here = self.found, self.view.position
         if self.misfit is not None:
             self.lost.append(self.misfit)
-        there = found.places.keys() | found.strays.keys()
+        there = found.places.keys() | found.strays.keys() | found.dropped.keys()
         last = found.end if found.end is not None else max(there, default=0)
         gap: int | None = None
         for position in range(here + 1, last + 2):
@@ -406,7 +463,7 @@ class _Writer:
                 gap = None
             elif gap is None and absent:
                 gap = position
-            if position <= last and position not in found.places:
+            if position <= last and position not in found.places and position not in found.dropped:
                 self._note_unclear(position)
         if found.end is None:
             self.lost.append(Problem("log", "where the log ended cannot be told"))
@@ -450,7 +507,11 @@ class _Writer:
         }
 
     def _write_records(self, txn: Transaction, *, positions: range) -> None:
+        gone = {at: self.found.dropped[at] for at in positions if at in self.found.dropped}
+        dropped.add(txn, gone)
         for position in positions:
+            if position in gone:
+                continue
             raw = self.recovered.get(position)
             if raw is None:
                 raw = structure.value_at(self.found.pages, self.found.places[position])
@@ -476,6 +537,9 @@ class _Writer:
     def _write_notes(self, txn: Transaction) -> None:
         """Write what is derived from the log: its end, and the ends of streams and of names."""
         log.note_end(txn, self.view.position)
+        if self.found.horizon.through:
+            gone = sum(at <= self.view.position for at in self.found.dropped)
+            dropped.note(txn, self._horizon(gone))
         hashes.extend(txn, 0, self.view.position)
         if self.last_redaction:
             scrubbing.note(txn, self.last_redaction)
@@ -484,6 +548,14 @@ class _Writer:
                 log.put_tombstone(txn, image, self.heads[image])
         for name, position in sorted(self.names.items()):
             names.put(txn, name, position)
+
+    def _horizon(self, gone: int) -> dropped.Horizon:
+        """Return how far the log is compacted here, where the record of that may have been lost."""
+        known = self.found.horizon
+        through = min(known.through, self.view.position)
+        by = known.by if known.by <= self.view.position else 0
+        time_ns = known.time_ns if through == known.through else self.view.time_ns
+        return dropped.Horizon(through, by, time_ns, gone, known.unfinished)
 
     def _write_beside(self) -> tuple[int, int]:
         """Write what has no place in the new store; return how many records and configs."""

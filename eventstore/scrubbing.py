@@ -3,15 +3,17 @@
 LMDB never writes over what it gives up. Old bytes stay in free pages, in the pages of the commit
 before the newest, in the room that a page has left between its index and its entries (which may
 hold a piece of any other page, for memory is used again as it is), behind the value in its overflow
-pages, and behind the last page that is in use. After a redaction all that is made zero. Keys of
-the database `meta`::
+pages, and behind the last page that is in use. After a redaction, and after a compaction, all that
+is made zero. Keys of the database `meta`::
 
     redacted      the position of the last redaction, noted as in log
-    unscrubbed    the same, for as long as its bytes have not been destroyed
+    erased        the horizon of the last compaction that has dropped all that it was to drop
+    unscrubbed    either of them, for as long as its bytes have not been destroyed
 
-How it is done. The commit of the redaction writes both. Who has written to the file before it has
-pieces of its pages in memory, and lets go of them before it writes again (see `Environment`). One
-more commit makes both meta pages lead to trees without the redacted config. Then, with the write
+How it is done. The commit of the redaction, or the last one that drops, writes the note. Who has
+written to the file before it has pieces of its pages in memory, and lets go of them before it
+writes again (see `Environment`). One more commit makes both meta pages lead to trees without what
+is to be destroyed. Then, with the write
 lock held and no reader left that sees an older commit, every page that either tree leads to is
 found, and zero is written where nothing lies. A sync, and a commit that takes `unscrubbed` away.
 
@@ -33,7 +35,7 @@ from collections.abc import Iterator
 
 from eventstore import configs, lmdb_pages, log, store_files
 from eventstore.errors import CorruptionError, ErasureUnfinishedError, refused
-from eventstore.lmdb_env import DATABASES, LAST_REDACTION, Environment, WriteSession
+from eventstore.lmdb_env import DATABASES, LAST_DROP, LAST_REDACTION, Environment, WriteSession
 from eventstore.lmdb_pages import BRANCH, HEADER_SIZE, LEAF, METAS, NO_PAGE, Meta, PageFile, Tree
 from eventstore.lmdb_transaction import Transaction
 
@@ -49,6 +51,17 @@ def note(txn: Transaction, position: int) -> None:
     """Note that the record at a position redacts a config, whose bytes must be destroyed."""
     for key in (LAST_REDACTION, _UNSCRUBBED):
         txn.put(_META, key, log.pack_note(key, position), replace=True)
+
+
+def note_dropped(txn: Transaction, through: int) -> None:
+    """Note that the last of what only the past before a position needs was dropped."""
+    for key in (LAST_DROP, _UNSCRUBBED):
+        txn.put(_META, key, log.pack_note(key, through), replace=True)
+
+
+def is_due(txn: Transaction) -> bool:
+    """Tell whether there are bytes that are still to be destroyed."""
+    return txn.get(_META, _UNSCRUBBED) is not None
 
 
 def is_any_redacted(txn: Transaction) -> bool:
@@ -69,7 +82,7 @@ def last_redaction(txn: Transaction) -> int:
 
 
 def finish(environment: Environment, *, wait: float | None = None) -> None:
-    """Destroy the bytes of what was redacted, if that is still to be done.
+    """Destroy the bytes of what was redacted or dropped, if that is still to be done.
 
     When this returns, the bytes are nowhere in the store's files.
 

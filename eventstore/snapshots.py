@@ -42,7 +42,7 @@ from itertools import pairwise
 import msgspec
 from msgspec import Struct
 
-from eventstore import codec, columns
+from eventstore import codec, columns, dropped
 from eventstore.columns import Columns, Row, State
 from eventstore.digest import DIGEST_SIZE
 from eventstore.errors import CorruptionError
@@ -557,13 +557,20 @@ def sound(txn: Transaction) -> dict[int, Header]:
 def prune(environment: Environment) -> list[int]:
     """Delete the snapshots that as-of does not need; return their positions.
 
-    What others left behind that were cut short goes as well.
+    What others left behind that were cut short goes as well, and all from before the position that
+    the log was compacted up to: they hold what was dropped.
     """
-    doomed = superfluous(listed(environment))
-    dropped = [position for position in doomed if drop(environment, position, spare=True)]
+    there = listed(environment)
+    with environment.read() as txn:
+        through = dropped.horizon(txn).through
+    gone = [it.position for it in there if it.position < through]
+    for position in gone:
+        drop(environment, position)
+    doomed = superfluous([it for it in there if it.position >= through])
+    gone += [position for position in doomed if drop(environment, position, spare=True)]
     for position in _strays(environment):
         _clear(environment, position)
-    return dropped
+    return gone
 
 
 def _strays(environment: Environment) -> set[int]:

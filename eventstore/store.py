@@ -44,7 +44,7 @@ from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import MAP_SIZE, Environment
 from eventstore.notices import Notices
-from eventstore.store_undo import StoreUndoer
+from eventstore.store_compaction import StoreCompactor
 from eventstore.turns import Judge
 from eventstore.view import ImageView
 from eventstore.writer import checked_text
@@ -52,7 +52,7 @@ from eventstore.writer import checked_text
 logger = Notices(__name__)
 
 
-class ImageStore(StoreUndoer):
+class ImageStore(StoreCompactor):
     """An event-sourced store of container-image metadata; use `open`."""
 
     def __init__(
@@ -319,9 +319,12 @@ class ImageStore(StoreUndoer):
             return configs.redaction(txn, image)
 
     def _resume_erasure(self) -> None:
-        """Destroy what a redaction that was cut off has left; if that must wait, say so."""
-        if not self._any_redacted or self._environment.read_only:
+        """Destroy what a redaction or a compaction has left; if that must wait, say so."""
+        if self._environment.read_only:
             return
+        if self._horizon.unfinished:
+            cut = self._horizon.through
+            logger.warning("%s: a compaction through @%s was cut off: do it again", self.path, cut)
         try:
             scrubbing.finish(self._environment, wait=0)
         except (ErasureUnfinishedError, StoreFullError, StoreIOError) as error:

@@ -10,18 +10,27 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from itertools import pairwise
+from functools import partial
+from itertools import islice, pairwise, takewhile
 
-from eventstore import blame, digest, log
+from eventstore import blame, digest, digest_set, dropped, log
 from eventstore.blame import Blame
 from eventstore.errors import CorruptionError, ImageNotFoundError, StoreUsageError
 from eventstore.events import Deleted, ParentSet, Record, Tagged, Untagged
+from eventstore.lmdb_transaction import Transaction
 from eventstore.name_reader import NameReader
 from eventstore.view import ImageView
 
 
 class StoryReader(NameReader):
     """What can be told of how images came to be what they are."""
+
+    @property
+    def horizon(self) -> dropped.Horizon:
+        """Return how far the log has been compacted: no moment before it can be looked at."""
+        with self._lock:
+            self._catch_up()
+            return self._horizon
 
     def story(
         self,
@@ -34,9 +43,10 @@ class StoryReader(NameReader):
         """Iterate over the committed records in (after, through] that made an image what it is.
 
         Its own, as `records` gives them, and those of others that changed it: the deletion of the
-        parent that it had, and the `Tagged` by which another image took a name from it. In order of
-        position, each once. Costs time in proportion to its stream, those of the parents that it
-        had, and the histories of its names.
+        parent that it had, and the `Tagged` by which another image took a name from it. Where the
+        first of these was dropped by a compaction, that stands for it. In order of position. Costs
+        time in proportion to its stream, those of the parents that it had, and the histories of its
+        names.
 
         Args:
             image_id: a whole id.
@@ -67,6 +77,7 @@ class StoryReader(NameReader):
         Raises:
             ImageNotFoundError: the image was never there until then.
             StoreUsageError: there is no such moment.
+            CompactedError: it was dropped.
             CorruptionError: a record on the way is damaged, or a chain leads astray.
         """
         position = self._at(as_of)
@@ -90,13 +101,14 @@ class StoryReader(NameReader):
 
         Args:
             predicate: told of a view as `as_of` gives it.
-            after: where the range begins; there it must not hold.
+            after: where the range begins; there it must not hold. If the log was compacted, not
+                before it can be looked at.
             through: where the range ends, the last position now if not given.
 
         Raises:
             StoreUsageError: it holds at the start already, or there is no such range.
         """
-        low = self._checked(after)
+        low = max(self._checked(after), self.horizon.through)
         high = self._at(through)
         if low > high:
             raise StoreUsageError(f"the range begins at {low}, behind its end at {high}")
@@ -112,6 +124,36 @@ class StoryReader(NameReader):
                 low = middle
         with self._environment.read() as txn:
             return log.read_one(txn, high)
+
+    def search_history(self, term: str) -> str:
+        """Return the id of the one image, there now or ever before, that `term` names.
+
+        Raises:
+            ImageNotFoundError: none is named.
+            AmbiguousDigestError: more than one is.
+        """
+        with self._lock:
+            self._catch_up()
+            return digest.to_text(digest_set.lookup(term, self._ever_between))
+
+    def _ever_between(self, low: bytes, high: bytes) -> list[bytes]:
+        look = partial(self._ever, low, high)
+        return sorted(self._at_view(lambda: self._live.matches(low, high), look))
+
+    def _ever(self, low: bytes, high: bytes, txn: Transaction, present: list[bytes]) -> set[bytes]:
+        """Return the first images, there or gone, from `low` through `high`.
+
+        Raises:
+            CorruptionError: they are not those that there are configs of.
+        """
+        limit = digest_set.CANDIDATES_MAX
+        matches = set(present)
+        matches.update(islice(log.tombstones_matching(txn, low, high), limit))
+        known = set(islice(takewhile(high.__ge__, txn.keys("configs", low)), limit))
+        if len(known) < limit and known != matches:
+            which = ", ".join(sorted(image.hex()[:12] for image in known ^ matches))
+            raise CorruptionError(f"a tombstone or a config is missing: {which}")
+        return matches
 
     def _story(self, image_id: str, through: int) -> list[Record]:
         """Return the story of an image up to a position, oldest first."""
@@ -141,11 +183,27 @@ class StoryReader(NameReader):
                 first = bisect_right(positions, low)
                 if first < len(positions) and positions[first] < high:
                     found.append(deletions[first])
+                elif high > through and self._is_life_dropped(image, low):
+                    found.append(self._compacting())
         return found
+
+    def _is_life_dropped(self, image: bytes, position: int) -> bool:
+        """Tell whether the life that an image was in at a position was dropped by a compaction."""
+        if position > self._horizon.through:
+            return False
+        state = self.as_of(position=self._horizon.through).state(image)
+        return state is None or state.created > position
+
+    def _compacting(self) -> Record:
+        """Return the record by which the log was compacted last."""
+        with self._environment.read() as txn:
+            return log.read_one(txn, self._horizon.by)
 
     def _deletions(self, image: bytes, after: int, before: int) -> list[Record]:
         """Return the deletions of an image between two positions, oldest first."""
         head = self._head(image)
+        if not head and after <= self._horizon.through:
+            return []  # it was dropped
         if not head:
             raise CorruptionError(
                 f"record {after} names the parent {digest.to_text(image)}, which was never there",

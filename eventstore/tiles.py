@@ -97,19 +97,22 @@ def _write_entries(store: ImageStore, top: Path, size: int) -> Iterator[bytes]:
     """Write the records, bundle after bundle, and iterate over their hashes."""
     number = 0
     bundle: list[bytes] = []
-    for record in store.records(through=size):
-        if len(record.raw) > ENTRY_LENGTH_MAX:
+    whole = True
+    for position, raw, leaf in store.leaves(size):
+        if raw is None:
+            whole = False
+        elif len(raw) > ENTRY_LENGTH_MAX:
             raise StoreUsageError(
-                f"record @{record.position} has {len(record.raw)} bytes, and a tile holds none of"
+                f"record @{position} has {len(raw)} bytes, and a tile holds none of"
                 f" more than {ENTRY_LENGTH_MAX}: this log cannot be exported as tiles"
             )
-        bundle.append(len(record.raw).to_bytes(_LENGTH_SIZE, "big") + record.raw)
-        yield merkle.leaf_hash(record.raw)
-        if len(bundle) == TILE_WIDTH:
-            _write(top, tile_path(None, number), b"".join(bundle))
-            number, bundle = number + 1, []
-    if bundle:
-        _write(top, tile_path(None, number, len(bundle)), b"".join(bundle))
+        else:
+            bundle.append(len(raw).to_bytes(_LENGTH_SIZE, "big") + raw)
+        yield leaf
+        if position % TILE_WIDTH == 0 or position == size:
+            if whole:
+                _write(top, tile_path(None, number, len(bundle)), b"".join(bundle))
+            number, bundle, whole = number + 1, [], True
 
 
 def _write_levels(top: Path, leaves: list[bytes]) -> None:

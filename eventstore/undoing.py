@@ -17,6 +17,7 @@ from eventstore import digest
 from eventstore.columns import State
 from eventstore.errors import UndoError
 from eventstore.events import (
+    Compacted,
     Created,
     Deleted,
     Event,
@@ -130,7 +131,10 @@ class _Decision:
         for record in span.records:
             if isinstance(record.event, Redacted):
                 self._refuse(f"{_short(record.event.digest)} was redacted at @{record.position}")
-        for image in dict.fromkeys(record.event.digest for record in reversed(span.records)):
+            elif isinstance(record.event, Compacted):
+                self._refuse(f"@{record.position} is a compaction, and what it dropped is gone")
+        changed = [record.event.digest for record in reversed(span.records) if record.image_id]
+        for image in dict.fromkeys(changed):
             self._take_back(image)
         self._adopt_orphans()
         self._keep_children()

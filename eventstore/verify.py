@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -19,8 +20,10 @@ from eventstore import (
     codec,
     configs,
     digest,
+    dropped,
     hashes,
     log,
+    merkle,
     meta,
     names,
     scrubbing,
@@ -29,8 +32,17 @@ from eventstore import (
     store_files,
     structure,
 )
-from eventstore.errors import CorruptionError, StoreIOError
-from eventstore.events import Created, Deleted, Named, Record, Redacted, Tagged, Untagged
+from eventstore.errors import CorruptionError, EventStoreError, StoreIOError
+from eventstore.events import (
+    Compacted,
+    Created,
+    Deleted,
+    Named,
+    Record,
+    Redacted,
+    Tagged,
+    Untagged,
+)
 from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_pages import PageFile
@@ -125,8 +137,10 @@ def _derived(read: Read) -> Iterator[Problem]:
         stored = dict(snapshots.headers(txn))
         hashed = hashes.stored(txn)
         problems = list(_identity(txn))
+        compacted, fault = _horizon(txn)
     yield from problems  # with no transaction open, whatever is done meanwhile
-    replayed = _Replay(read, stored, hashed)
+    yield from fault
+    replayed = _Replay(read, stored, hashed, compacted)
     yield from replayed.run(first)
     stored_configs: dict[bytes, int] = {}
     yield from _configs(read, replayed.created, stored_configs)
@@ -139,7 +153,8 @@ def _derived(read: Read) -> Iterator[Problem]:
     yield from problems
     if replayed.sound and not moved:
         # What others append meanwhile would look like what nobody appended.
-        for key in sorted(stored_configs.keys() - replayed.created):
+        left = {image for image in tombstones if compacted.unfinished}
+        for key in sorted(stored_configs.keys() - replayed.created - left):
             yield Problem("config", f"the config {key.hex()} is of no image", None, _id_of(key))
         yield from _redactions(stored_configs, replayed)
     if not moved:
@@ -152,6 +167,13 @@ def _identity(txn: Transaction) -> Iterator[Problem]:
         meta.read_in(txn)
     except CorruptionError as error:
         yield Problem("meta", str(error))
+
+
+def _horizon(txn: Transaction) -> tuple[dropped.Horizon, list[Problem]]:
+    try:
+        return dropped.horizon(txn), []
+    except CorruptionError as error:
+        return dropped.NOWHERE, [Problem("meta", str(error))]
 
 
 class _Extent:
@@ -173,14 +195,24 @@ class _Extent:
 class _Replay:
     """One pass over the log, with what it leaves behind."""
 
-    def __init__(self, read: Read, stored: dict[int, bytes], hashed: dict[bytes, bytes]) -> None:
+    def __init__(
+        self,
+        read: Read,
+        stored: dict[int, bytes],
+        hashed: dict[bytes, bytes],
+        compacted: dropped.Horizon,
+    ) -> None:
         self.read = read
-        self.stored = stored
+        self.compacted = compacted
+        self.dropped: set[int] = set()
+        self.edge = merkle.Frontier()
+        self.stored = {at: raw for at, raw in stored.items() if at >= compacted.through}
         self.hashed = hashed
         self.derivation = hashes.Derivation()
         self.gapless = True
         self.reported: set[int] = set()
         self.view = ImageView()
+        self.view.expect_dropped(compacted.through)
         self.sound = True
         self.heads: dict[bytes, int] = {}
         self.gone: dict[bytes, int] = {}
@@ -202,13 +234,17 @@ class _Replay:
                 continue
             expected, position = position + 1, int.from_bytes(key, "big")
             if position != expected:
-                yield self._missing(expected, position - 1)
+                yield from self._gap(expected, position - 1)
             yield from self._stored(position, raw)
-            yield from self._hashes(position, raw)
+            if self.gapless and codec.checksum_matches(key, raw):
+                yield from self._hashes(position, merkle.leaf_hash(raw))
+            else:
+                self.gapless = False
             if extent.noted is not None and position > extent.noted:
                 yield Problem("log", f"record {position} is behind the noted end", position)
         if extent.noted is not None and position < extent.noted:
             yield self._missing(position + 1, extent.noted)
+        yield from self._compaction()
         if self.gapless:
             for key in sorted(self.hashed):
                 yield Problem("hash", f"the stored hash {key.hex()} is of no records")
@@ -230,6 +266,50 @@ class _Replay:
             after = page[-1][0]
             yield from page
 
+    def _gap(self, first: int, last: int) -> Iterator[Problem]:
+        """Look for the hashes of records that are not there: what has none is missing."""
+        found: dict[int, bytes] = {}
+        try:
+            with self.read() as txn:
+                found = dropped.leaves(txn, first, last)
+        except CorruptionError as error:
+            yield Problem("hash", str(error), error.position)
+        expected = first
+        for position, leaf in [*found.items(), (last + 1, b"")]:
+            if position > expected:
+                yield self._missing(expected, position - 1)
+            expected = position + 1
+            if self.gapless and position <= last:
+                yield from self._hashes(position, leaf)
+        self.dropped.update(found)
+        self.batch = 0  # nothing says which one the next record is of
+        behind = next((at for at in found if at > self.compacted.through), None)
+        if behind is not None:
+            self.sound = False
+            text = f"record {behind} was dropped, and no compaction says so"
+            yield Problem("log", text, behind)
+        if self.sound and first <= self.compacted.through <= last:
+            self.view.skip_to(self.compacted.through, self.compacted.time_ns)
+            yield from self._snapshot()
+
+    def _compaction(self) -> Iterator[Problem]:
+        """Compare what is noted of the last compaction with its record, and with what is left."""
+        noted, by = self.compacted, None
+        with self.read() as txn, suppress(EventStoreError):
+            by = log.read_one(txn, noted.by).event if noted.by else None
+        root = self.edge.checkpoint().root_hash
+        if noted.through and not noted.by:
+            text = "the record of the last compaction was lost before this store was salvaged"
+            yield Problem("lost", text)
+        elif noted.through and (not isinstance(by, Compacted) or by.through != noted.through):
+            yield Problem("meta", f"record {noted.by} says nothing of a compaction", noted.by)
+        elif isinstance(by, Compacted) and self.gapless and by.root_hash != root:
+            text = f"what is left up to {noted.through} is not what record {noted.by} says it was"
+            yield Problem("log", text, noted.by)
+        if self.gapless and noted.dropped != len(self.dropped):
+            text = f"{noted.dropped} records are noted as dropped, and {len(self.dropped)} are"
+            yield Problem("meta", text)
+
     def _missing(self, first: int, last: int) -> Problem:
         self.sound = self.gapless = False
         which = f"record {first} is" if first == last else f"records {first} to {last} are"
@@ -246,12 +326,11 @@ class _Replay:
         if self.sound:
             yield from self._snapshot()
 
-    def _hashes(self, position: int, raw: bytes) -> Iterator[Problem]:
+    def _hashes(self, position: int, leaf: bytes) -> Iterator[Problem]:
         """Compare the stored hashes that a record completes; one that is missing is no problem."""
-        if not self.gapless or not codec.checksum_matches(codec.position_key(position), raw):
-            self.gapless = False
-            return
-        for key, value in self.derivation.add(raw).items():
+        if position <= self.compacted.through:
+            self.edge.add(leaf)
+        for key, value in self.derivation.add(leaf).items():
             if self.hashed.pop(key, value) != value:
                 text = f"the stored hash of the records up to {position} is not theirs"
                 yield Problem("hash", text, position)
@@ -262,20 +341,23 @@ class _Replay:
             self.created.add(image)
             self.redacted.pop(image, None)
         elif isinstance(record.event, Redacted):
+            self.created.add(image)  # it was, though that may have been dropped
             self.redacted[image] = self.last_redaction = position
-        if self.sound and record.previous != self.heads.get(image, 0):
+        known = self.heads.get(image, 0)
+        if self.sound and record.previous != known and not self._is_severed(record, known):
             yield Problem(
                 "log",
-                f"record {position} names {record.previous} as the one before it,"
-                f" not {self.heads.get(image, 0)}",
+                f"record {position} names {record.previous} as the one before it, not {known}",
                 position,
                 record.image_id,
             )
-        if self.sound and record.batch not in (self.batch, position):
+        if self.sound and record.batch not in (self.batch or record.batch, position):
             yield Problem("log", f"record {position} names no batch", position, record.image_id)
         self.batch = record.batch
-        self.heads[image] = position
+        if image:
+            self.heads[image] = position
         was_gone = self.gone.pop(image, None) is not None
+        was_gone |= self.sound and self.view.state(image) is None
         if isinstance(record.event, Deleted) or (was_gone and isinstance(record.event, Redacted)):
             self.gone[image] = position
         if isinstance(record.event, Tagged | Untagged):
@@ -288,11 +370,27 @@ class _Replay:
             self.sound = False
             yield Problem("log", str(error), position, record.image_id)
 
+    def _is_severed(self, record: Record, known: int) -> bool:
+        """Tell whether the stream of an image has lost to a compaction what came before a record.
+
+        Args:
+            record: of that image.
+            known: the last position before it that is known of the image, 0 if none is.
+        """
+        if max(record.previous, known) > self.compacted.through:
+            return False
+        if record.previous:
+            return record.previous in self.dropped
+        return self.view.state(record.event.digest) is None
+
     def _named(self, record: Record, event: Named) -> Iterator[Problem]:
         """Check that a record about a name names the one before it, and take it as the last."""
         before = self.names.get(event.name, 0)
         self.names[event.name] = record.position
-        if self.sound and event.before != before:
+        is_severed = max(event.before, before) <= self.compacted.through and (
+            not event.before or event.before in self.dropped
+        )
+        if self.sound and event.before != before and not is_severed:
             yield Problem(
                 "log",
                 f"record {record.position} names {event.before} as the one before it about"
@@ -369,6 +467,8 @@ def _last_redaction(txn: Transaction, replayed: _Replay) -> Iterator[Problem]:
         yield Problem("meta", str(error))
         return
     known = replayed.last_redaction
+    if noted in replayed.dropped:
+        return
     if noted != known and (replayed.sound or noted < known):
         text = f"the last redaction is record {known}, not {noted}"
         yield Problem("meta", text, known or noted)
@@ -428,6 +528,9 @@ def _tombstones(
             yield Problem("tombstone", text, found, image_id)
             continue
         known = replayed.gone.get(image)
+        limit = replayed.compacted.through if replayed.compacted.unfinished else 0
+        if None in (found, known) and max(found or 0, known or 0) <= limit:
+            continue  # it is still to be dropped, or has been
         if not replayed.sound and (known is None or (found or 0) > known):
             continue  # with a record lost, the last one that is known may not be the last
         if found != known:
@@ -442,6 +545,7 @@ def _tombstones(
 def _names(stored: dict[bytes, bytes], replayed: _Replay) -> Iterator[Problem]:
     """Compare what is noted of names with what the log says, as far as it does."""
     noted: dict[str, int] = {}
+    compacted = replayed.compacted
     for key, value in stored.items():
         name = names.name_of(key)
         try:
@@ -451,6 +555,8 @@ def _names(stored: dict[bytes, bytes], replayed: _Replay) -> Iterator[Problem]:
             yield Problem("name", str(error))
     for name in sorted(noted.keys() | replayed.names.keys()):
         found, known = noted.get(name), replayed.names.get(name)
+        if compacted.unfinished and max(found or 0, known or 0) <= compacted.through:
+            continue  # it may still be to be dropped
         if not replayed.sound and (known is None or (found or 0) > known):
             continue  # with a record lost, the last one that is known may not be the last
         if found != known:

@@ -61,6 +61,7 @@ class ImageView:
         self._time_ns = time_ns
         self._read_config = read_config
         self._hidden: set[bytes] = set()
+        self._dropped_through = 0
         # Most parents have one child, for which a set would be much too large.
         self._children: dict[bytes, bytes | set[bytes]] | None = None
 
@@ -110,6 +111,7 @@ class ImageView:
             read_config=self._read_config,
         )
         frozen._base_position = self._base_position
+        frozen._dropped_through = self._dropped_through
         return frozen
 
     def branch(self, read_config: ReadConfig | None) -> ImageView:
@@ -123,6 +125,7 @@ class ImageView:
             time_ns=self._time_ns,
             read_config=read_config,
         )
+        branch._dropped_through = self._dropped_through
         if self._hidden:
             branch._hidden = set(self._hidden)
         return branch
@@ -219,11 +222,12 @@ class ImageView:
         states = self._states
         known, replace = states.get, states.replace
         last, last_ns = self._position, self._time_ns
+        holes = self._dropped_through + 1  # the first position before which none is missing
         try:
             for position, time_ns, event in events:
                 image = event.digest
                 state = known(image)
-                if position != last + 1 or time_ns < last_ns:
+                if (position != last + 1 and not last < position <= holes) or time_ns < last_ns:
                     raise CorruptionError(f"record {position} does not follow", position=position)
                 kind = type(event)
                 if kind is Created:
@@ -234,7 +238,8 @@ class ImageView:
                     if state is not None:
                         replace(image, _with_last(state, position))
                 elif state is None:
-                    raise _impossible(position, "is about an image that is not there")
+                    if image and position >= holes:  # else its beginning may have been dropped
+                        raise _impossible(position, "is about an image that is not there")
                 elif isinstance(event, LastUpdatedSet):
                     created, parent, at = state.created, state.parent, state.parent_at
                     replace(
@@ -254,6 +259,18 @@ class ImageView:
         finally:
             self._position, self._time_ns = last, last_ns
 
+    def expect_dropped(self, through: int) -> None:
+        """Take it from here on that records up to a position may be missing, for they were dropped.
+
+        A view that starts at the first record then still leads, there and after, to what all of
+        them would: what was dropped is of images that are not there any more.
+        """
+        self._dropped_through = through
+
+    def skip_to(self, position: int, time_ns: int) -> None:
+        """Move over records that were dropped, to one of them, whose time is known."""
+        self._position, self._time_ns = position, time_ns
+
     def take_back(self, states: Mapping[bytes, State | None], position: int, time_ns: int) -> None:
         """Move the view back to a position.
 
@@ -269,14 +286,15 @@ class ImageView:
         self._time_ns = time_ns
 
     def _set_parent(self, image: bytes, state: State, position: int, parent: bytes | None) -> None:
-        at = 0
+        at, there = 0, False
         if parent is not None:
             at = position
-            if self._states.get(parent) is None:
+            there = self._states.get(parent) is not None
+            if not there and position > self._dropped_through:
                 raise _impossible(position, "names a parent that is not there")
         if self._children is not None:
             self._unlink(image)
-            if parent is not None:
+            if parent is not None and there:
                 _link(self._children, image, parent)
         self._states.replace(
             image, State(state.created, position, parent, at, state.last_updated, state.built)

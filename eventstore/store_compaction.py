@@ -1,0 +1,104 @@
+"""Compact an open store: say so in the log, drop, and destroy."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+
+from eventstore import compaction, dropped, log, scrubbing
+from eventstore.batch import Batch
+from eventstore.compaction import Compaction
+from eventstore.errors import StoreUsageError
+from eventstore.events import Compacted
+from eventstore.store_undo import StoreUndoer
+from eventstore.writer import checked_text
+
+
+class StoreCompactor(StoreUndoer):
+    """How a store forgets what only its past needs."""
+
+    def compact(
+        self,
+        *,
+        position: int | None = None,
+        time: datetime | int | None = None,
+        reason: str = "",
+        dry_run: bool = False,
+    ) -> Compaction:
+        """Drop the records and configs that only the past before a moment needs.
+
+        From then on no earlier moment can be looked at, undone or exported: that raises
+        `CompactedError`. Everything from the moment on is what it was: views, names, and who is to
+        blame for what is so. Every checkpoint and proof still holds, of any position, for the
+        hashes stay; and a `Compacted` in the log says what was done, by whom and why. What is kept
+        in detail says `compaction`. What was dropped is destroyed, as by `redact`.
+
+        Where the log was compacted up to there already, only what that left undone is done. Other
+        writers wait for a bounded number of records at a time, and once, at the end, for as long as
+        `redact` makes them wait. Views of other processes, and those that they gave out, answer
+        with `CompactedError` where they would have to read what was dropped.
+
+        Args:
+            position: the first position that can be looked at from then on.
+            time: the same as an aware datetime, or nanoseconds since 1970, UTC; inclusive.
+            reason: why.
+            dry_run: count what would be dropped, and change nothing.
+
+        Raises:
+            StoreUsageError: not exactly one moment was given, the log has no such moment, or this
+                thread is in a transaction.
+            ErasureUnfinishedError: all was dropped, and its bytes are there: compact again.
+            CorruptionError: the log is damaged.
+            StoreReadOnlyError: the store was opened for reading only.
+            StoreFullError: there is no room; what was dropped until then stays so.
+        """
+        if (position is None) == (time is None):
+            raise StoreUsageError("compact takes either a position or a time")
+        checked_text("reason", reason)
+        if self._owner == threading.get_ident():
+            raise StoreUsageError("compact outside of the transaction: it is commits of its own")
+        wanted = self._checked(position) if time is None else self.position_at(time)
+        if not wanted:
+            raise StoreUsageError("there is no record up to that moment: nothing could be dropped")
+        before = self.horizon
+        through = max(wanted, before.through)
+        if dry_run:
+            return compaction.compact(self._environment, through, by=0, dry_run=True)
+        if through > before.through:
+            compaction.take_snapshot(self._environment, through)
+            before = self._note_horizon(through, reason)
+            through = before.through  # another process may have gone further
+        if before.unfinished:
+            found = compaction.compact(self._environment, through, by=before.by, dry_run=False)
+        else:
+            found = Compaction(through, before.by, 0, through - before.dropped, 0, 0, 0, False)
+        scrubbing.finish(self._environment)
+        return found
+
+    def _note_horizon(self, through: int, reason: str) -> dropped.Horizon:
+        """Append that the log is compacted, and let nobody here lean on what is before."""
+        root_hash = self.checkpoint(through).root_hash
+
+        def judge(batch: Batch, reason: str) -> None:
+            if through <= self._horizon.through:
+                return  # another process was faster
+            batch.add(Compacted(through, root_hash), reason)
+            batch.horizon = dropped.Horizon(
+                through,
+                batch.view.position,
+                self._time_at(through),
+                self._horizon.dropped,
+                unfinished=True,
+            )
+
+        self._mutate(reason, judge)
+        with self._lock:
+            self._load_given()
+            with self._environment.read() as txn:
+                noted = dropped.horizon(txn)
+            self._move_behind(noted, self._live.position)
+        return noted
+
+    def _time_at(self, position: int) -> int:
+        with self._environment.read() as txn:
+            return log.read_one(txn, position).time_ns
