@@ -1,9 +1,12 @@
 """The image store that remembers: container-image metadata as an event log."""
 
 from eventstore.blame import Blame, Fact
+from eventstore.compaction import Compaction
 from eventstore.diff import ImageChange, ViewDiff
+from eventstore.dropped import Horizon
 from eventstore.errors import (
     AmbiguousDigestError,
+    CompactedError,
     CorruptionError,
     DestinationExistsError,
     ErasureUnfinishedError,
@@ -33,6 +36,7 @@ from eventstore.errors import (
     UnsupportedOSError,
 )
 from eventstore.events import (
+    Compacted,
     Created,
     Deleted,
     Event,
@@ -69,6 +73,9 @@ __all__ = [
     "AmbiguousDigestError",
     "Blame",
     "Checkpoint",
+    "Compacted",
+    "CompactedError",
+    "Compaction",
     "ContainerConfig",
     "CorruptionError",
     "Created",
@@ -82,6 +89,7 @@ __all__ = [
     "Fact",
     "Fork",
     "History",
+    "Horizon",
     "Image",
     "ImageChange",
     "ImageMap",

@@ -3,10 +3,10 @@
 What is kept. Of the records up to the horizon: those of the life that each image is in which is
 there at the horizon, from its `Created` on; all records, but not those about names only, of images
 whose config is redacted, so that the same config goes on being refused; those about a name, from
-the first on that is of such a life; and what is about the log. All records behind the horizon. Of the
-configs: those of images that are there at the horizon, or were created or redacted since, and the
-marks of those that are redacted. With that, every view from the horizon on is what it was, and so
-is every proof, for `dropped` keeps the hashes of what goes.
+the first on that is of such a life; and what is about the log. All records behind the horizon. Of
+the configs: those of images that are there at the horizon, or were created or redacted since, and
+the marks of those that are redacted. With that, every view from the horizon on is what it was, and
+so is every proof, for `dropped` keeps the hashes of what goes.
 
 How it is dropped. First a commit appends `Compacted` and notes the horizon; from then on nobody
 looks at anything before it. Then records, configs with their tombstones, and names go, a bounded

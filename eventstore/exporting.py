@@ -105,10 +105,10 @@ def export_records(
     checkpoint = store.checkpoint(through)
     if after > checkpoint.position:
         raise StoreUsageError(f"{after} is later than {checkpoint.position}")
+    edge = store.frontier(after)
     compacted = store.horizon
     if after < compacted.through:
         raise CompactedError(after + 1, compacted.through)
-    edge = store.frontier(after)
     proof = ExportProof(
         FORMAT,
         store.store_id,

@@ -135,17 +135,13 @@ def leaves(environment: Environment, last: int) -> Iterator[tuple[int, bytes | N
         end = min(start + TILE_WIDTH - 1, last)
         with environment.read() as txn:
             page = txn.page(_LOG, codec.position_key(start), end - start + 1)
-            gone = {} if _ends_at(page, end) else dropped.leaves(txn, start, end)
+            is_whole = len(page) == end - start + 1 and page[-1][0] == codec.position_key(end)
+            gone = {} if is_whole else dropped.leaves(txn, start, end)
         raws = {int.from_bytes(key, "big"): raw for key, raw in page}
         for position in range(start, end + 1):
             raw = raws.get(position)
             leaf = _of(gone, position) if raw is None else leaf_hash(raw)
             yield position, raw, leaf
-
-
-def _ends_at(page: list[tuple[bytes, bytes]], position: int) -> bool:
-    """Tell whether a page that could hold as many goes to a position, and so has no gap."""
-    return bool(page) and page[-1][0] == codec.position_key(position)
 
 
 def _sound(txn: Transaction, level: int, start: int, count: int) -> dict[int, bytes]:

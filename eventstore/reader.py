@@ -170,6 +170,7 @@ class StoreReader:
                 compacted = dropped.horizon(txn)
             if compacted.through != self._horizon.through:
                 self._move_behind(compacted, last)
+            self._horizon = compacted
             for record in log.read(self._environment, self._live.position, last):
                 if record.position > self._live.position:  # a layer store may read in between
                     self._fold(record)

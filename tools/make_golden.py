@@ -102,21 +102,35 @@ def fill_names(path: Path) -> None:
         store.delete(child, reason="loses its name")
 
 
-FILLS = {"v1": fill, "v1-names": fill_names, "v1-redacted": fill_redacted}
+def fill_compacted(path: Path) -> None:
+    """Write a history into a new store, of which a part is dropped again."""
+    fill(path)
+    ticks = iter(range(2 * START_NS, 2 * START_NS + 10**18, 10**9))
+    with ImageStore.open(path, actor="golden@host", now=lambda: next(ticks)) as store:
+        store.compact(position=store.position - 1, reason="retention")
+        store.create(config("later"))
+
+
+FILLS = {
+    "v1": fill,
+    "v1-names": fill_names,
+    "v1-redacted": fill_redacted,
+    "v1-compacted": fill_compacted,
+}
 
 
 def answers(path: Path) -> dict[str, Any]:
     """Return what the store answers, in plain JSON."""
     with ImageStore.open(path, read_only=True) as store:
+        moments = range(store.horizon.through, store.position + 1)
         return {
             "store_id": store.store_id,
             "position": store.position,
             "snapshots": [found.position for found in store.snapshots()],
-            "names": [store.tags(position) for position in range(store.position + 1)],
+            "compacted_through": moments.start,
+            "names": [store.tags(position) for position in moments],
             "images": {image_id: store.get(image_id).comment for image_id in store},
-            "digests": [
-                store.as_of(position=position).digest for position in range(store.position + 1)
-            ],
+            "digests": [store.as_of(position=position).digest for position in moments],
             "records": [
                 {
                     "position": record.position,

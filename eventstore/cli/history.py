@@ -13,7 +13,7 @@ from eventstore import digest
 from eventstore.cli import moments, naming, output, shapes
 from eventstore.cli.options import json_option, open_to_read, store_option
 from eventstore.diff import ImageChange, ViewDiff
-from eventstore.events import Deleted, Record
+from eventstore.events import Compacted, Deleted, Record
 from eventstore.store import ImageStore
 
 
@@ -92,7 +92,7 @@ class Printer:
             self._act = act
             heading = (output.clock_time(record.time), record.actor, record.reason)
             output.line("  ".join(part for part in heading if part), "bold")
-        image_id = digest.short(record.image_id)
+        image_id = digest.short(record.image_id) if record.image_id else "the log"
         text = f"{f'@{record.position}':>9}  {shapes.kind_of(record.event):<16}  {image_id}"
         parts = (text, shapes.detail(record.event), did)
         output.line("  ".join(part for part in parts if part).rstrip())
@@ -101,7 +101,7 @@ class Printer:
         """Return what a record of another image did to the one whose story is told."""
         if self._image_id is None or record.image_id == self._image_id:
             return ""
-        did = "orphaned" if isinstance(record.event, Deleted) else "taken from"
+        did = "orphaned" if isinstance(record.event, Deleted | Compacted) else "taken from"
         return f"{did} {digest.short(self._image_id)}"
 
 

@@ -28,6 +28,7 @@ from eventstore.cli import (
     backups,
     blaming,
     changes,
+    compacting,
     demo,
     exports,
     history,
@@ -144,6 +145,7 @@ for _command in (
     changes.redact,
     undoing.undo,
     undoing.restore_image,
+    compacting.compact,
     demo.demo,
 ):
     cli.add_command(_command)

@@ -12,7 +12,16 @@ from eventstore import digest, go_json, references
 from eventstore.cli.output import clock_time, utc
 from eventstore.diff import ImageChange, ViewDiff
 from eventstore.errors import RedactedError
-from eventstore.events import Created, Event, LastUpdatedSet, ParentSet, Record, Tagged, Untagged
+from eventstore.events import (
+    Compacted,
+    Created,
+    Event,
+    LastUpdatedSet,
+    ParentSet,
+    Record,
+    Tagged,
+    Untagged,
+)
 from eventstore.image import Image
 from eventstore.verify import Problem
 from eventstore.view import ImageView
@@ -29,6 +38,7 @@ KINDS = {
     "Untagged": "untagged",
     "Deleted": "deleted",
     "Redacted": "redacted",
+    "Compacted": "compacted",
 }
 
 
@@ -43,6 +53,8 @@ def detail(event: Event) -> str:
         return f"parent {digest.short(event.parent_id)}" if event.parent_id else "no parent"
     if isinstance(event, LastUpdatedSet):
         return clock_time(event.instant)
+    if isinstance(event, Compacted):
+        return f"through @{event.through}"
     return references.shown(event.name) if isinstance(event, Tagged | Untagged) else ""
 
 
@@ -62,7 +74,7 @@ def record(found: Record) -> dict[str, Any]:
 
 def event(event: Event) -> dict[str, Any]:
     """Return an event."""
-    shape: dict[str, Any] = {"event": kind_of(event), "image": event.image_id}
+    shape: dict[str, Any] = {"event": kind_of(event), "image": event.image_id or None}
     if isinstance(event, Created):
         shape |= {"chain_id": event.chain_id, "os": event.os}
     elif isinstance(event, ParentSet):
@@ -71,6 +83,8 @@ def event(event: Event) -> dict[str, Any]:
         shape |= {"instant": utc(event.instant), "instant_ns": event.instant_ns}
     elif isinstance(event, Tagged | Untagged):
         shape |= {"name": event.name, "before": event.before}
+    elif isinstance(event, Compacted):
+        shape |= {"through": event.through, "root_hash": event.root_hash.hex()}
     return shape
 
 

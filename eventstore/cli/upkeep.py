@@ -17,6 +17,7 @@ from eventstore.cli.options import (
     store_option,
 )
 from eventstore.cli.output import clock_time, line, size, utc
+from eventstore.dropped import Horizon
 from eventstore.errors import CorruptionError
 from eventstore.verify import Problem, check_store
 from eventstore.writer import CLOCK_BEHIND_NS
@@ -79,6 +80,13 @@ def snapshot(as_json: bool, store_path: str | None) -> None:
             line(f"snapshot at @{taken.position}: {taken.images} images")
 
 
+def _compacted(horizon: Horizon) -> Iterator[tuple[str, str]]:
+    """Yield how far the log was compacted, if it was."""
+    if horizon.through:
+        more = "; cut off, compact again" if horizon.unfinished else ""
+        yield "compacted", f"through @{horizon.through}: {horizon.dropped} records dropped{more}"
+
+
 @click.command()
 @json_option
 @store_option
@@ -101,6 +109,8 @@ def info(as_json: bool, store_path: str | None) -> None:
                     "images": len(view),
                     "heads": len(view.heads()),
                     "snapshots": snapshots,
+                    "compacted_through": store.horizon.through,
+                    "records_dropped": store.horizon.dropped,
                     "size_on_disk": store.size_on_disk(),
                 }
             )
@@ -112,6 +122,7 @@ def info(as_json: bool, store_path: str | None) -> None:
             *(("fork", backups.origin(fork)) for fork in store.forks),
             ("position", f"@{view.position}"),
             ("last record", clock_time(view.time)),
+            *_compacted(store.horizon),
             ("images", f"{len(view)}, {len(view.heads())} of them without children"),
             ("snapshots", " ".join(f"@{position}" for position in snapshots) or "-"),
             ("size on disk", size(store.size_on_disk())),

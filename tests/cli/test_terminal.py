@@ -193,7 +193,9 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         [*arguments, "--json"]
         for arguments in (*reading, writing[0], writing[1], ["backup", str(folder / "copy")])
     ]
-    last = [["redact", image_id, "-m", EVIL, "-y"], ["show", image_id], ["rm", image_id]]
+    last = [["compact", "--before", "@2", "--dry-run"], ["compact", "--before", "@2", "-y"],
+            ["compact", "--before", "@1", "-y", "--json"], ["log"], ["info"]]  # fmt: skip
+    last += [["redact", image_id, "-m", EVIL, "-y"], ["show", image_id], ["rm", image_id]]
     return [*reading, *wrong, *as_json, *writing, *last]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eventstore import ImageStore, codec, replay, snapshots
+from eventstore import CompactedError, ImageStore, codec, replay, snapshots
 
 HERE = Path(__file__).resolve().parent
 GOLDEN = sorted(path.parent for path in HERE.glob("*/answers.json"))
@@ -24,9 +24,14 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[s
     return copy, json.loads((request.param / "answers.json").read_text("utf-8"))
 
 
+def first_moment(answers: dict[str, Any]) -> int:
+    """Return the first position that the store can be looked at; the first stores say nothing."""
+    return answers.get("compacted_through", 0)
+
+
 def test_there_is_a_golden_store_of_every_format_that_is_supported() -> None:
     """Format 1 has one, and one for each later event; a new format must bring its own."""
-    assert [path.name for path in GOLDEN] == ["v1", "v1-names", "v1-redacted"]
+    assert [path.name for path in GOLDEN] == ["v1", "v1-compacted", "v1-names", "v1-redacted"]
 
 
 def test_they_hold_every_tag_that_was_ever_written() -> None:
@@ -51,7 +56,7 @@ def test_every_name_means_what_it_meant(golden: tuple[Path, dict[str, Any]]) -> 
     """At every position; the first stores hold no names."""
     path, answers = golden
     with ImageStore.open(path, read_only=True) as store:
-        for position, named in enumerate(answers.get("names", [])):
+        for position, named in enumerate(answers.get("names", []), first_moment(answers)):
             assert store.tags(position) == named
         assert store.tags() == answers.get("names", [{}])[-1]
 
@@ -73,7 +78,10 @@ def test_every_past_has_the_digest_that_it_had(golden: tuple[Path, dict[str, Any
     path, answers = golden
     with ImageStore.open(path) as store:
         assert [found.position for found in store.snapshots()] == answers["snapshots"]
-        for position, expected in enumerate(answers["digests"]):
+        for position in range(first_moment(answers)):
+            with pytest.raises(CompactedError):
+                store.as_of(position=position)
+        for position, expected in enumerate(answers["digests"], first_moment(answers)):
             assert store.as_of(position=position).digest == expected
             assert replay.from_nothing(store._environment, position).digest == expected
         for found in store.snapshots():

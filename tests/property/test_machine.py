@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 from comparing import assert_equal
 from eventstore import (
     Checkpoint,
+    CompactedError,
     EventStoreError,
     ImageNotFoundError,
     ImageStore,
@@ -76,6 +77,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.named: dict[str, str] = {}
         self.named_then: dict[int, dict[str, str]] = {0: {}}
         self.checkpoints = {0: Checkpoint(0, EMPTY_ROOT)}
+        self.through = 0
 
     @initialize()
     def start(self) -> None:
@@ -146,12 +148,28 @@ class StoreMachine(RuleBasedStateMachine):
         (last,) = self.store.records(after=self.model.events - 1)
         try:
             self.store.undo(last.position)
-        except UndoError:
+        except (UndoError, CompactedError):
             assert self.store.position == self.model.events
             return
         self.model = self.past[last.batch - 1].copy()
         self.model.events = self.store.position
         self.named = dict(self.named_then[last.batch - 1])
+        self.remember()
+
+    @precondition(lambda self: self.model.events)
+    @rule(data=st.data())
+    def compact(self, data: st.DataObject) -> None:
+        """Drop what only the past before some moment needs; that past is an error from then on."""
+        through = data.draw(st.integers(1, self.model.events))
+        found = self.store.compact(position=through, reason="retention")
+        self.model.events += through > self.through
+        self.through = max(through, self.through)
+        assert found.through == self.store.horizon.through == self.through
+        for past in (self.past, self.named_then):
+            for position in [at for at in past if at < self.through]:
+                del past[position]
+                with pytest.raises(CompactedError):
+                    self.store.as_of(position=position)
         self.remember()
 
     @rule(target=images, number=st.integers(13, 15), gone=st.booleans())
@@ -354,7 +372,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert list(self.store.verify()) == []
             times = [record.time_ns for record in self.store.records()]
             assert times == sorted(times)
-            for position in range(self.store.position + 1):
+            for position in range(self.through, self.store.position + 1):
                 view = self.store.as_of(position=position)
                 assert view.position == position
         except EventStoreError as error:  # pragma: no cover - the message is worth more

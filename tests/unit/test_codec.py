@@ -49,7 +49,7 @@ def test_the_example_in_the_docstring_is_right() -> None:
 def test_the_tags_in_the_docstring_are_those_of_the_code() -> None:
     """Each tag stands in the table, with the name of its event."""
     assert codec.__doc__ is not None
-    table = re.findall(r"^    \[(\d), .*?\]\s+(\w+)", codec.__doc__, re.MULTILINE)
+    table = re.findall(r"^    \[(\d+), .*?\]\s+(\w+)", codec.__doc__, re.MULTILINE)
     assert [int(tag) for tag, _ in table] == list(codec.TAGS)
 
 

@@ -27,6 +27,7 @@ PARENTS = {
     "StoreInUseError": (eventstore.StoreUsageError,),
     "InvalidReferenceError": (EventStoreError, ValueError),
     "TagNotFoundError": (EventStoreError, LookupError),
+    "CompactedError": (EventStoreError, LookupError),
     "UndoError": (EventStoreError,),
     "StoreNotFoundError": (eventstore.StoreUsageError,),
     "DestinationExistsError": (eventstore.StoreUsageError,),

@@ -1,0 +1,117 @@
+"""Damage what is left of dropped records: nothing that was lost passes for dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+
+from eventstore import CorruptionError, ImageStore, check_store, dropped
+from making import config, id_of
+
+
+@pytest.fixture
+def old(store_path: Path) -> Iterator[ImageStore]:
+    """Return a store with 7 records, the first and the third of which are dropped by 5."""
+    with ImageStore.open(store_path) as store:
+        for name in "ab":
+            store.create(config(name))
+        store.delete(id_of(config("a")))
+        store.tag("b", id_of(config("b")))
+        for name in "cde":
+            store.create(config(name))
+        yield store
+
+
+def _changed(path: Path, change: Any) -> None:
+    with lmdb.open(str(path), max_dbs=16, map_size=1 << 30) as env:
+        handles = {name: env.open_db(name) for name in (b"meta", b"log")}
+        with env.begin(write=True) as txn:
+            change(txn, handles)
+
+
+def _drop(key: bytes, database: bytes = b"meta") -> Any:
+    return lambda txn, handles: txn.delete(key, db=handles[database])
+
+
+def _flip(key: bytes, at: int) -> Any:
+    def change(txn: Any, handles: Any) -> None:
+        value = bytearray(txn.get(key, db=handles[b"meta"]))
+        value[at] ^= 1
+        txn.put(key, bytes(value), db=handles[b"meta"])
+
+    return change
+
+
+ROW = dropped.PREFIX + bytes(8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _drop(ROW),
+        _flip(ROW, 0),
+        _flip(ROW, 6),
+        _flip(ROW, -1),
+        _drop((2).to_bytes(8, "big"), b"log"),
+        _drop((6).to_bytes(8, "big"), b"log"),
+    ],
+)
+def test_what_was_not_dropped_but_lost_is_missed(old: ImageStore, change: Any) -> None:
+    """A record without its hash, a hash that is bent; nothing passes for dropped."""
+    path = old.path
+    old.compact(position=5)
+    old.close()
+    _changed(Path(path), change)
+    assert [problem.kind for problem in check_store(path)][:1] in (["hash"], ["log"])
+    with pytest.raises(CorruptionError), ImageStore.open(path) as store:
+        list(store.records())
+
+
+@pytest.mark.parametrize("change", [_drop(dropped.NOTE), _flip(dropped.NOTE, 1)])
+def test_a_store_without_its_horizon_does_not_open(old: ImageStore, change: Any) -> None:
+    """It would show a past that never was."""
+    path = old.path
+    old.compact(position=5)
+    old.close()
+    _changed(Path(path), change)
+    assert list(check_store(path)) != []
+    with pytest.raises(CorruptionError):
+        ImageStore.open(path)
+
+
+def test_a_horizon_that_no_record_says_is_a_problem(old: ImageStore) -> None:
+    """Whoever drops records and says nothing is found out."""
+    path = Path(old.path)
+    old.compact(position=5)
+    horizon = old.horizon
+    old.close()
+    for wrong in (
+        dropped.Horizon(6, horizon.by, horizon.time_ns, 2),
+        dropped.Horizon(5, 4, horizon.time_ns, 2),
+        dropped.Horizon(5, 99, horizon.time_ns, 2),
+    ):
+        with ImageStore.open(path) as store:
+            store._environment.write(lambda txn, wrong=wrong: dropped.note(txn, wrong))
+        assert "meta" in {problem.kind for problem in check_store(path)}
+        with ImageStore.open(path) as store:
+            store._environment.write(lambda txn: dropped.note(txn, horizon))
+    assert list(check_store(path)) == []
+
+
+def test_rows_are_read_as_they_were_written_and_joined(store: ImageStore) -> None:
+    """Over the edges of rows, in any order; and no more than was asked for."""
+    leaves = {position: bytes([position]) * 32 for position in (1, 39, 40, 41, 80, 81, 200)}
+    environment = store._environment
+    for position in (200, 40, 1, 81, 39, 80, 41):
+        environment.write(lambda txn, at=position: dropped.add(txn, {at: leaves[at]}))
+    with environment.read() as txn:
+        assert dropped.leaves(txn, 1, 1_000) == leaves
+        for first, last in ((1, 1), (2, 38), (39, 41), (40, 80), (81, 81), (82, 199), (200, 999)):
+            expected = {at: leaf for at, leaf in leaves.items() if first <= at <= last}
+            assert dropped.leaves(txn, first, last) == expected
+        assert [dropped.first_missing(txn, *span) for span in ((39, 41), (39, 42), (1, 2))] == [
+            0, 42, 2]  # fmt: skip
