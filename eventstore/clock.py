@@ -62,6 +62,17 @@ def to_datetime(time_ns: int) -> datetime:
     return _EPOCH + timedelta(microseconds=clamped // 1000)
 
 
+def to_rfc3339(time_ns: int) -> str:
+    """Return an instant as RFC 3339 in UTC has it, with all nanoseconds, as Go prints it.
+
+    Args:
+        time_ns: nanoseconds since 1970, UTC.
+    """
+    seconds, fraction = divmod(time_ns, NANOSECONDS)
+    text = (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
+    return text + (f".{fraction:09}".rstrip("0") if fraction else "") + "Z"
+
+
 def to_nanoseconds(moment: datetime) -> int:
     """Return the nanoseconds since 1970 of an aware datetime; inverse of `to_datetime`.
 

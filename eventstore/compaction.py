@@ -31,7 +31,7 @@ from eventstore.events import Compacted, Record, Tagged, Untagged
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
 
-_CONFIGS_A_WRITE = 64
+_CONFIGS_A_WRITE = 256
 _CONFIGS, _TOMBSTONES = "configs", "tombstones"
 
 

@@ -69,6 +69,11 @@ class Reference(Struct, frozen=True):
         return f"{short}{self._suffix}" if kept else self.canonical
 
     @property
+    def repository(self) -> str:
+        """Return the familiar form without tag and digest."""
+        return self.familiar.removesuffix(self._suffix)
+
+    @property
     def _suffix(self) -> str:
         return f":{self.tag}" if self.digest is None else f"@{self.digest}"
 

@@ -455,6 +455,14 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def sync_tree(top: Path) -> None:
+    """Bring all files and names below a folder to disk."""
+    for folder, _, names in os.walk(top):
+        for name in names:
+            sync(Path(folder, name))
+        sync(Path(folder))
+
+
 def sync_names(path: Path) -> None:
     """Bring the names in a directory to disk, unless this user may not read it."""
     with suppress(PermissionError):

@@ -87,7 +87,7 @@ def export_tiles(
                 )
             _write_levels(partial, leaves)
             partial.joinpath(CHECKPOINT).write_bytes(note.encode())
-            _sync_below(partial)
+            store_files.sync_tree(partial)
         except OSError as error:
             raise refused(str(directory), error) from error
     return checkpoint
@@ -137,11 +137,3 @@ def _write(top: Path, name: str, content: bytes) -> None:
     path = top / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-
-
-def _sync_below(top: Path) -> None:
-    """Bring all files and names below a folder to disk."""
-    for folder, _, names in os.walk(top):
-        for name in names:
-            store_files.sync(Path(folder, name))
-        store_files.sync(Path(folder))

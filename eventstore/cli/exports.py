@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
+import msgspec
 
-from eventstore import exporting, importing, merkle, notes
+from eventstore import digest, exporting, image_export, importing, merkle, notes
 from eventstore.cli import output
 from eventstore.cli.moments import position_of
 from eventstore.cli.options import json_option, open_to_read, path_of, store_option
@@ -24,13 +25,17 @@ from eventstore.cli.proofs import (
 @click.argument("destination", type=click.Path(readable=False))
 @click.option("--after", metavar="WHEN", help="Records behind this moment; all if not given.")
 @click.option("--through", metavar="WHEN", help="Records up to this moment; now if not given.")
+@click.option("--at", metavar="WHEN", help="The images of this moment; now if not given.")
 @click.option(
     "--as",
     "form",
-    type=click.Choice(list(exporting.FILES)),
+    type=click.Choice([*exporting.FILES, *image_export.FORMS]),
     default="jsonl",
     show_default=True,
-    help="Lines of JSON, or CloudEvents 1.0 in lines.",
+    help="Records as lines of JSON, or as CloudEvents 1.0; images as Docker, or OCI, keeps them.",
+)
+@click.option(
+    "--leave-out", is_flag=True, help="Leave out images whose config was redacted or lost."
 )
 @json_option
 @store_option
@@ -38,14 +43,23 @@ def export_command(
     destination: str,
     after: str | None,
     through: str | None,
+    at: str | None,
     form: str,
+    leave_out: bool,
     as_json: bool,
     store_path: str | None,
 ) -> None:
-    """Write records to the new directory DESTINATION, with a proof beside them.
+    """Write records, or the images of a moment, to the new directory DESTINATION.
 
-    Whoever has a checkpoint of the store can check that nothing was changed or left out.
+    Records come with a proof beside them: whoever has a checkpoint of the store can check that
+    nothing was changed or left out. Images come as what a Docker daemon keeps in image/DRIVER of
+    its data root, but for layerdb, or as an OCI image layout; of both without the layers.
     """
+    _refuse_mixed(form, records={"--after": after, "--through": through},
+                  images={"--at": at, "--leave-out": leave_out or None})  # fmt: skip
+    if form in image_export.FORMS:
+        _export_images(destination, form, at, store_path, leave_out=leave_out, as_json=as_json)
+        return
     with open_to_read(store_path) as store:
         start = 0 if after is None else position_of(store, after)
         end = store.position if through is None else position_of(store, through)
@@ -62,6 +76,41 @@ def export_command(
     else:
         line(f"{destination}: {found.position - start} records, through @{found.position}")
         line(f"root hash {found.root_hash.hex()}")
+
+
+def _refuse_mixed(form: str, *, records: dict[str, object], images: dict[str, object]) -> None:
+    """Refuse options of the one kind of export with the other.
+
+    Raises:
+        click.UsageError: there are some.
+    """
+    kind, strange = ("records", images) if form in exporting.FILES else ("images", records)
+    given = [name for name, value in strange.items() if value is not None]
+    if given:
+        raise click.UsageError(f"--as {form} exports {kind}: {given[0]} does not go with it")
+
+
+def _export_images(
+    destination: str,
+    form: str,
+    at: str | None,
+    store_path: str | None,
+    *,
+    leave_out: bool,
+    as_json: bool,
+) -> None:
+    with open_to_read(store_path) as store:
+        position = store.position if at is None else position_of(store, at)
+        found = image_export.export_images(
+            store, destination, form=form, as_of=position, leave_out=leave_out
+        )
+    if as_json:
+        shape = {"path": output.path_text(destination), "form": form}
+        output.json_line(shape | msgspec.to_builtins(found))
+        return
+    line(f"{destination}: {found.images} images and {found.names} names as of @{found.position}")
+    for image_id in found.left_out:
+        note(f"eventstore: left out {digest.short(image_id)}, whose config is not there any more")
 
 
 @click.command("check-export")

@@ -9,6 +9,7 @@ import pytest
 
 from cli_types import Command, Host
 from eventstore import ImageStore
+from making import config, id_of
 
 
 @pytest.mark.parametrize("form", ["jsonl", "cloudevents"])
@@ -118,3 +119,31 @@ def test_nonsense_is_refused(
     said = command(*filled, "-s", host.path)
     assert (said.code, len(said.err.splitlines())) == (code, 1)
     assert not (tmp_path / "out").exists()
+
+
+def test_images_of_a_moment_are_exported_for_other_tools(command: Command, tmp_path: Path) -> None:
+    """With what was written said in a line; options of records do not go with it."""
+    store = tmp_path / "images"
+    with ImageStore.open(store) as opened:
+        opened.tag("app", opened.create(config("a")))
+        opened.delete(id_of(config("a")))
+        opened.create(config("b"))
+        opened.redact(id_of(config("b")), reason="a secret")
+    out = tmp_path / "out"
+    said = command("export", out, "--as", "docker-imagedb", "--at", "@2", "-s", store)
+    assert (said.code, said.lines) == (0, [f"{out}: 1 images and 1 names as of @2"])
+    assert (out / "imagedb" / "content" / "sha256" / id_of(config("a"))[7:]).is_file()
+    said = command("export", tmp_path / "oci", "--as", "oci-layout", "-s", store)
+    assert said.code == 1
+    assert "redacted" in said.err
+    said = command("export", tmp_path / "oci", "--as", "oci-layout", "--leave-out", "-s", store)
+    assert said.lines == [f"{tmp_path / 'oci'}: 0 images and 0 names as of @5"]
+    assert f"left out {id_of(config('b'))[7:19]}" in said.err
+    as_json = command("export", tmp_path / "j", "--as", "oci-layout", "--leave-out", "--json",
+                      "-s", store).json[0]  # fmt: skip
+    assert (as_json["images"], as_json["left_out"]) == (0, [id_of(config("b"))])
+    for wrong in (["--as", "oci-layout", "--after", "@1"], ["--at", "@1"], ["--leave-out"]):
+        said = command("export", tmp_path / "none", *wrong, "-s", store)
+        assert said.code == 2
+        assert "does not go with it" in said.err
+    assert not (tmp_path / "none").exists()

@@ -184,6 +184,7 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["restore", str(folder / "copy"), str(folder / f"restored {len(ARGUMENT)}{ARGUMENT}")],
         ["salvage", str(folder / "store"), str(folder / f"salvaged {len(ARGUMENT)}{ARGUMENT}")],
         ["export", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")], ["export", ARGUMENT],
+        ["export", str(folder / f"images {len(ARGUMENT)}{ARGUMENT}"), "--as", "docker-imagedb"],
         ["check-export", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")],
         ["check-export", ARGUMENT], ["import", ARGUMENT], ["import", str(folder)],
         ["import", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")],

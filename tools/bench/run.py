@@ -42,6 +42,7 @@ SUBJECTS = (
     "start",
     "stopping",
     "proofs",
+    "compacting",
 )
 
 
