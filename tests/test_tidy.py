@@ -89,6 +89,7 @@ ORDER = [
     "store_undo",
     "store_compaction",
     "store",
+    "async_store",
     "importing",
     "signing",
     "audit",

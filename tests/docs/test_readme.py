@@ -17,7 +17,7 @@ README = (TOP / "README.md").read_text("utf-8")
 
 def test_the_library_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is what a newcomer types first."""
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     assert len(example.splitlines()) <= 22
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {})
