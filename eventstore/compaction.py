@@ -111,6 +111,7 @@ class _Keeping:
         self._environment = environment
         self._through = through
         self._view = replay.view_at(environment, through)
+        self._view.load()
         self._marked: dict[bytes, bool] = {}
         with environment.read() as txn:
             self._any_marked = scrubbing.is_any_redacted(txn)

@@ -8,7 +8,7 @@ from datetime import datetime
 from eventstore import compaction, dropped, log, scrubbing
 from eventstore.batch import Batch
 from eventstore.compaction import Compaction
-from eventstore.errors import StoreUsageError
+from eventstore.errors import CompactedError, StoreUsageError
 from eventstore.events import Compacted
 from eventstore.store_undo import StoreUndoer
 from eventstore.writer import checked_text
@@ -60,18 +60,27 @@ class StoreCompactor(StoreUndoer):
         wanted = self._checked(position) if time is None else self.position_at(time)
         if not wanted:
             raise StoreUsageError("there is no record up to that moment: nothing could be dropped")
-        before = self.horizon
-        through = max(wanted, before.through)
+        while True:
+            through = max(wanted, self.horizon.through)
+            try:
+                return self._compact(through, reason, dry_run=dry_run)
+            except CompactedError:
+                if self.horizon.through <= through:
+                    raise
+                # Else another process has gone further meanwhile, and it is done again from there.
+
+    def _compact(self, through: int, reason: str, *, dry_run: bool) -> Compaction:
         if dry_run:
             return compaction.compact(self._environment, through, by=0, dry_run=True)
-        if through > before.through:
+        noted = self.horizon
+        if through > noted.through:
             compaction.take_snapshot(self._environment, through)
-            before = self._note_horizon(through, reason)
-            through = before.through  # another process may have gone further
-        if before.unfinished:
-            found = compaction.compact(self._environment, through, by=before.by, dry_run=False)
+            noted = self._note_horizon(through, reason)
+            through = noted.through
+        if noted.unfinished:
+            found = compaction.compact(self._environment, through, by=noted.by, dry_run=False)
         else:
-            found = Compaction(through, before.by, 0, through - before.dropped, 0, 0, 0, False)
+            found = Compaction(through, noted.by, 0, through - noted.dropped, 0, 0, 0, False)
         scrubbing.finish(self._environment)
         return found
 

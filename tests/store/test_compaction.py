@@ -33,6 +33,7 @@ from eventstore import (
     replay,
     restore,
     salvage,
+    snapshots,
     verify_consistency,
     verify_inclusion,
 )
@@ -337,15 +338,18 @@ def test_no_byte_of_what_was_dropped_is_left(
         store.create(config(str(number)))
     image = store.create(secret, reason=reason)
     store.tag("secret-name-of-something", image)
-    store.take_snapshot()
+    snapshots.put(store._environment, store.as_of(position=store.position))
     store.delete(image)
     for number in range(40, 80):
         store.create(config(str(number)))
-    store.take_snapshot()
+    snapshots.put(store._environment, store.as_of(position=store.position))
     traces = traces_of(secret) | traces_of(reason.encode()) | {b"secret-name-of-s"}
     traces.add(bytes.fromhex(image.removeprefix("sha256:"))[:16])
     assert count(store_path, traces) > 100
+    old = min(found.position for found in store.snapshots())
+    assert old < 60
     store.compact(position=60)
+    assert min(found.position for found in store.snapshots()) >= 60
     assert count(store_path, traces) == 0
     for number in range(80, 120):
         store.create(config(str(number)))
