@@ -447,7 +447,8 @@ class Environment(Gate):
 
     def size_on_disk(self) -> int:
         """Return the bytes that the data file takes on disk."""
-        return (self.path / store_files.DATA).stat().st_blocks * 512
+        with self._translated():
+            return (self.path / store_files.DATA).stat().st_blocks * 512
 
     def copy(self, destination: Path, txn: Transaction) -> None:
         """Write what a read transaction sees, compact, into an empty directory.

@@ -128,8 +128,12 @@ class PageFile:
             self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise refused(str(path.parent), error) from error
-        self.page_size = self._find_page_size()
-        self._measure()
+        try:
+            self.page_size = self._find_page_size()
+            self._measure()
+        except BaseException:
+            os.close(self._handle)
+            raise
 
     def __enter__(self) -> Self:
         """Return the file."""
@@ -174,8 +178,15 @@ class PageFile:
         return Meta(slot, number, flags, magic, version, free, main, last_page, commit)
 
     def _measure(self) -> None:
-        """Note how many bytes and pages the file has."""
-        self.size = os.fstat(self._handle).st_size
+        """Note how many bytes and pages the file has.
+
+        Raises:
+            StoreIOError: the operating system refuses.
+        """
+        try:
+            self.size = os.fstat(self._handle).st_size
+        except OSError as error:
+            raise refused(str(self.path.parent), error) from error
         self.pages = self.size // self.page_size
 
     def metas(self) -> list[Meta]:

@@ -261,6 +261,8 @@ def store_violation(folder: Path, expected: Expected) -> str | None:
         if position < max(expected.acknowledged, default=0):
             return f"it ends at {position}, and {max(expected.acknowledged)} was acknowledged"
         for reached in {position, *expected.acknowledged}:
+            if reached < store.horizon.through:
+                continue
             if view_digest(store.as_of(position=reached)) != expected.views[reached]:
                 return f"the view at {reached} is another"
         replayed = replay.from_nothing(store._environment, position)

@@ -46,7 +46,7 @@ import eventstore
 from crash_states import fast_folder, unpack_source
 from eventstore import EventStoreError, ImageStore, replay
 from system_calls import Resize, Write, trace, tracer
-from workload import BACKUP, FAULT_WEAKENINGS, SOURCE, STORE, config, view_digest
+from workload import BACKUP, FAULT_WEAKENINGS, SEVERAL, SOURCE, STORE, config, view_digest
 
 SECONDS_MAX = 60
 WORKLOAD = Path(__file__).with_name("workload.py")
@@ -251,8 +251,10 @@ def end_violations(fault: Fault, code: int, complaint: Sequence[str]) -> Iterato
 def said_violations(fault: Fault, said: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Iterate over what is wrong with what was acknowledged and refused."""
     before: dict[str, Any] = {"position": 0}
+    may_change = False
     for line in said:
         refused, step = line.get("refused"), line["step"]
+        may_change |= step in SEVERAL
         if refused is not None and not _is_ours(refused):
             yield f"{step} was refused with {refused}"
         if fault.kind == "short" and refused in OF_THE_DISK and refused != "StoreFullError":
@@ -264,8 +266,9 @@ def said_violations(fault: Fault, said: Sequence[dict[str, Any]]) -> Iterator[st
         if line["position"] < before["position"]:
             yield f"{step} took the store back from {before['position']}"
         same = (line["position"], line["view"]) == (before["position"], before.get("view"))
-        if refused is not None and "view" in before and not same:
+        if refused is not None and "view" in before and not same and not may_change:
             yield f"{step} was refused, and changed something"
+        may_change = False
         before = line
     if fault.kind in ("eio", "enospc", "short"):
         disk = [line["step"] for line in said if line.get("refused") in OF_THE_DISK]
@@ -296,10 +299,21 @@ def file_violations(fault: Fault, folder: Path, said: Sequence[dict[str, Any]]) 
     views = {line["position"]: line["view"] for line in lines}
     try:
         with ImageStore.open(folder / STORE, map_size=1 << 20, create=not lines) as store:
-            yield from store_violations(store, views, last, exactly=fault.kind != "kill")
+            exactly = fault.kind != "kill" and not said_nothing_since(said)
+            yield from store_violations(store, views, last, exactly=exactly)
         yield from backup_violations(fault, folder, said)
     except (EventStoreError, AssertionError) as error:
         yield f"afterwards: {type(error).__name__}: {error}"
+
+
+def said_nothing_since(said: Sequence[dict[str, Any]]) -> bool:
+    """Tell whether a step of several commits was refused, and nothing could be read since."""
+    return any(line["step"] in SEVERAL for line in said[last_readable(said) :])
+
+
+def last_readable(said: Sequence[dict[str, Any]]) -> int:
+    """Return how many lines there are up to the last that says where the store is."""
+    return max((number for number, line in enumerate(said, 1) if "position" in line), default=0)
 
 
 def store_violations(
@@ -313,6 +327,8 @@ def store_violations(
     if exactly and position != last:
         yield f"it ends at {position}, and all after {last} was refused"
     for reached, digest in views.items():
+        if reached < store.horizon.through:
+            continue
         if view_digest(store.as_of(position=reached)) != digest:
             yield f"the view at {reached} is another"
     replayed = replay.from_nothing(store._environment, position)

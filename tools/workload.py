@@ -15,7 +15,8 @@ has been refused for it; with `--open-first`, that begins when the store is open
 N further images at the end.
 
 Nothing depends on time or chance, so that two runs make the same system calls. Every step is one
-batch at most.
+batch at most; those of `SEVERAL` make more commits beside, and one of them may be refused when the
+batch is there.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ MAP_SIZE = 1 << 17
 OPENS_MAX = 60
 TIME_NS = 1_700_000_000_000_000_000
 Step = tuple[str, Callable[[], object]]
+SEVERAL = ("redact", "compact", "compact all")
 
 
 def view_digest(view: ImageView) -> str:
@@ -104,6 +106,13 @@ class Workload:
         yield "create c", partial(store.create, config("c"))
         yield "delete c", partial(store.delete, c)
         yield "third snapshot", store.take_snapshot
+        yield "tag", partial(store.tag, "app:1.0", b)
+        yield "tag another", partial(store.tag, "app:1.0", a)
+        yield "redact", partial(store.redact, large, reason="a secret")
+        yield "undo", self._undo
+        yield "compact", partial(self._compact, 20)
+        yield "untag", partial(store.untag, "app:1.0")
+        yield "compact all", partial(self._compact, 0)
         for number in range(self.more):
             yield f"one more, {number}", partial(store.create, config(f"more {number}"))
 
@@ -118,6 +127,13 @@ class Workload:
                 created = self.store.create(config(f"{name} {number}"))
                 self.store.set_parent(created, previous)
                 previous = created
+
+    def _undo(self) -> None:
+        *_, last = self.store.records(self._id("c"))
+        self.store.undo(last.position)
+
+    def _compact(self, left: int) -> None:
+        self.store.compact(position=self.store.position - left)
 
     def _sync(self) -> None:
         found = DockerImageDB.find(self.folder / SOURCE).read(operating_system="linux")

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 def test_every_crash_state_opens_with_all_that_was_acknowledged() -> None:
     """No cut loses an acknowledged event, halves a batch, or leaves a store that does not open."""
     # What is recorded are the calls of a store on a disk, not of one in memory.
-    counts = stood("crash_states.py", "--budget", 10, in_memory=False)
+    counts = stood("crash_states.py", "--budget", 5, in_memory=False)
     assert counts["operations"] > 150
     assert counts["crash states"] > 500
 
