@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from eventstore import ImageStore
+from making import config, id_of
 from store import children
 
 CONTENDER = """
@@ -57,3 +58,32 @@ def test_many_may_write_read_and_compact_at_once(store_path: Path) -> None:
     with ImageStore.open(store_path) as store:
         assert store.horizon.through > 0
         assert list(store.verify()) == []
+
+
+def test_a_view_that_lies_over_what_is_dropped_is_moved(store_path: Path) -> None:
+    """A process that has read nothing of its snapshot yet answers on when that is gone."""
+    with ImageStore.open(store_path) as store:
+        for number in range(30):
+            store.create(config(str(number)))
+        store.take_snapshot()
+        for number in range(5):
+            store.delete(id_of(config(str(number))))
+    script = """
+store = ImageStore.open(path)
+say("open", store.position)
+sys.stdin.readline()
+say(len(store), len(list(store)), store.horizon.through)
+store.create(config("more"))
+say(len(store))
+"""
+    with children.speaking(script, store_path) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with ImageStore.open(store_path) as store:
+            store.compact(position=store.position)
+            assert [found.position for found in store.snapshots()] == [35]
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "25 25 35\n"
+            assert process.stdout.readline() == "26\n"
+            assert list(store.verify()) == []
