@@ -54,13 +54,16 @@ class HeldImage(Struct, frozen=True):
     diff_ids: tuple[str, ...]
 
 
-def write(folder: Path, images: Iterable[HeldImage], names: dict[str, str]) -> None:
+def write(folder: Path, images: Iterable[HeldImage], names: dict[str, str]) -> tuple[str, ...]:
     """Write images and names into an empty folder.
 
     Args:
         folder: where.
         images: all of them.
         names: canonical names, and the ids of their images.
+
+    Returns:
+        The names that could not be written: none.
     """
     content = _make(folder, IMAGEDB, "content", ALGORITHM)
     metadata = _make(folder, IMAGEDB, "metadata", ALGORITHM)
@@ -73,6 +76,7 @@ def write(folder: Path, images: Iterable[HeldImage], names: dict[str, str]) -> N
             for name, value in facts.items():
                 put(below / name, value)
     put(folder / REPOSITORIES, repositories(names))
+    return ()
 
 
 def put(path: Path, content: bytes) -> None:

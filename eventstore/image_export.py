@@ -24,7 +24,7 @@ from eventstore.errors import StoreUsageError
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
 
-Write = Callable[[Path, Iterator[HeldImage], dict[str, str]], None]
+Write = Callable[[Path, Iterator[HeldImage], dict[str, str]], tuple[str, ...]]
 FORMS: dict[str, Write] = {"docker-imagedb": docker_form.write, "oci-layout": oci_form.write}
 
 
@@ -36,12 +36,14 @@ class ImageExport(Struct, frozen=True):
         images: how many images.
         names: how many names.
         left_out: the ids of the images whose config is not there any more, sorted.
+        unlisted: names that the form has no place for where tools look first, sorted.
     """
 
     position: int
     images: int
     names: int
     left_out: tuple[str, ...]
+    unlisted: tuple[str, ...] = ()
 
 
 def export_images(
@@ -67,6 +69,7 @@ def export_images(
         CompactedError: the moment was dropped.
         DestinationExistsError: the destination exists.
         RedactedError: a config was redacted, and `leave_out` is not given.
+        InvalidImageError: the form cannot hold an image.
         CorruptionError: a config is damaged; or it was lost, and `leave_out` is not given.
         StoreFullError: there is no room.
         StoreIOError: the operating system refuses.
@@ -85,9 +88,9 @@ def export_images(
     gone = set(left_out)
     kept = {name: image_id for name, image_id in names.items() if image_id not in gone}
     with whole_or_absent(destination, Path(store.path)) as folder:
-        FORMS[form](folder, _held(view, kept, gone), kept)
+        unlisted = FORMS[form](folder, _held(view, kept, gone), kept)
         store_files.sync_tree(folder)
-    return ImageExport(view.position, len(view) - len(gone), len(kept), left_out)
+    return ImageExport(view.position, len(view) - len(gone), len(kept), left_out, unlisted)
 
 
 def _has_config(store: ImageStore, image_id: str) -> bool:

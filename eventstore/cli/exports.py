@@ -111,6 +111,8 @@ def _export_images(
     line(f"{destination}: {found.images} images and {found.names} names as of @{found.position}")
     for image_id in found.left_out:
         note(f"eventstore: left out {digest.short(image_id)}, whose config is not there any more")
+    for name in found.unlisted:
+        note(f"eventstore: {name} is no reference in an OCI layout: only containerd will find it")
 
 
 @click.command("check-export")

@@ -101,5 +101,5 @@ def test_tools_that_are_not_ours_open_three_moments(store: ImageStore, tmp_path:
             inspected = json.loads(_said_by("skopeo", "inspect", place))
             assert tuple(inspected["Layers"]) == image.root_fs.diff_ids
             said = json.loads(_said_by("umoci", "stat", "--json", "--image", f"{out}:{name}"))
-            layers = [step["layer"]["digest"] for step in said["history"] if step["layer"]]
+            layers = [step["layer"]["digest"] for step in said["history"] or () if step["layer"]]
             assert tuple(layers) == image.root_fs.diff_ids

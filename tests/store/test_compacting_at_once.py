@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from eventstore import ImageStore
+import pytest
+
+from eventstore import ImageStore, log, replay, snapshots
 from making import config, id_of
 from store import children
 
@@ -63,11 +65,11 @@ def test_many_may_write_read_and_compact_at_once(store_path: Path) -> None:
 def test_a_view_that_lies_over_what_is_dropped_is_moved(store_path: Path) -> None:
     """A process that has read nothing of its snapshot yet answers on when that is gone."""
     with ImageStore.open(store_path) as store:
-        for number in range(30):
-            store.create(config(str(number)))
+        with store.transaction():
+            for number in range(2_500):  # more than one chunk of a snapshot
+                store.create(config(str(number)))
         store.take_snapshot()
-        for number in range(5):
-            store.delete(id_of(config(str(number))))
+        store.delete(id_of(config("1")))
     script = """
 store = ImageStore.open(path)
 say("open", store.position)
@@ -81,9 +83,36 @@ say(len(store))
         assert process.stdout is not None
         with ImageStore.open(store_path) as store:
             store.compact(position=store.position)
-            assert [found.position for found in store.snapshots()] == [35]
+            assert [found.position for found in store.snapshots()] == [2_501]
             process.stdin.write("\n")
             process.stdin.flush()
-            assert process.stdout.readline() == "25 25 35\n"
-            assert process.stdout.readline() == "26\n"
+            assert process.stdout.readline() == "2499 2499 2501\n"
+            assert process.stdout.readline() == "2500\n"
             assert list(store.verify()) == []
+
+
+def test_a_fold_that_a_compaction_overtakes_begins_anew(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it began with holds images whose deletion is dropped."""
+    with ImageStore.open(store_path) as store:
+        for number in range(30):
+            store.create(config(str(number)))
+        snapshots.put(store._environment, store.as_of(position=30))
+        for number in range(10):
+            store.delete(id_of(config(str(number))))
+        store.create(config("later"))
+        last, expected = store.position, list(store.as_of(position=store.position).rows())
+        pages, overtaken = log.pages, []
+
+        def overtaking(*arguments):
+            if not overtaken:
+                overtaken.append(True)
+                children.run(
+                    "with ImageStore.open(path) as store: store.compact(position=40)", store_path
+                )
+            return pages(*arguments)
+
+        monkeypatch.setattr(log, "pages", overtaking)
+        assert list(replay.view_at(store._environment, last).rows()) == expected
+        assert overtaken

@@ -13,6 +13,7 @@ from eventstore import (
     CompactedError,
     DestinationExistsError,
     ImageStore,
+    InvalidImageError,
     RedactedError,
     StoreUsageError,
     clock,
@@ -90,6 +91,29 @@ def test_every_blob_of_the_layout_is_what_its_descriptor_says(
         configs_listed.append((manifest["config"]["digest"], name))
     expected = [(image, name) for name, image in family.tags().items()] + [(C, None)]
     assert sorted(configs_listed, key=str) == sorted(expected, key=str)
+
+
+def test_names_that_no_reference_of_oci_can_be_are_told(store: ImageStore, tmp_path: Path) -> None:
+    """They keep the annotation of containerd; all others have both."""
+    store.create(config("a"))
+    for name in ("a__b:1", "a--b:1.0-x", "a---b:1", "x:_y", "x:a..b", "x:y-", "h.io:5/x/y:z"):
+        store.tag(name, id_of(config("a")))
+    done = export_images(store, tmp_path / "out", form="oci-layout")
+    index = json.loads((tmp_path / "out" / "index.json").read_bytes())
+    listed = [entry["annotations"] for entry in index["manifests"]]
+    assert sorted(entry["io.containerd.image.name"] for entry in listed) == sorted(store.tags())
+    found = {entry.get("org.opencontainers.image.ref.name") for entry in listed} - {None}
+    assert found == {"docker.io/library/a--b:1.0-x", "h.io:5/x/y:z"}
+    assert set(done.unlisted) == set(store.tags()) - found
+
+
+def test_a_layer_that_is_called_by_no_digest_is_refused(store: ImageStore, tmp_path: Path) -> None:
+    """The manifest would be none; Docker's form takes it as it is."""
+    raw = json.dumps({"rootfs": {"type": "layers", "diff_ids": ["nonsense"]}, "os": "linux"})
+    store.adopt(raw.encode())
+    with pytest.raises(InvalidImageError, match="nonsense"):
+        export_images(store, tmp_path / "out", form="oci-layout")
+    assert export_images(store, tmp_path / "out", form="docker-imagedb").images == 1
 
 
 @pytest.mark.parametrize("form", FORMS)
