@@ -106,13 +106,14 @@ def test_a_fold_that_a_compaction_overtakes_begins_anew(
         pages, overtaken = log.pages, []
 
         def overtaking(*arguments):
-            if not overtaken:
-                overtaken.append(True)
-                children.run(
-                    "with ImageStore.open(path) as store: store.compact(position=40)", store_path
-                )
-            return pages(*arguments)
+            for page in pages(*arguments):
+                yield page
+                if not overtaken:
+                    overtaken.append(True)
+                    script = "with ImageStore.open(path) as store: store.compact(position=40)"
+                    children.run(script, store_path)
 
+        monkeypatch.setattr(log, "PAGE_LENGTH", 4)
         monkeypatch.setattr(log, "pages", overtaking)
         assert list(replay.view_at(store._environment, last).rows()) == expected
         assert overtaken
