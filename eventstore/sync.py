@@ -4,7 +4,8 @@ One sync is one transaction, so the log never shows a host half read; a sync tha
 appends nothing. The source's facts win: what it lists is created, what it no longer lists is
 deleted, parents, last updates, built marks and names are set as it has them. Docker never takes a
 last update or a built mark away from an image, so one that has lost either was removed and created
-again since the last sync, and that is what the log says then. A config that was redacted is not
+again since the last sync, and that is what the log says then; of a source that keeps no such fact
+nothing follows, and what the store knows of it stays. A config that was redacted is not
 taken in again: such an image stays as it is, there or gone, and is passed over if it is gone. Where
 a source could not tell (an entry that it passed over is marked as unsure), what the store knows of
 that image stays.
@@ -18,8 +19,8 @@ import msgspec
 from msgspec import Struct
 
 from eventstore import digest, references
-from eventstore.errors import MassDeleteError
-from eventstore.sources.found import PassedOver, SourceImage
+from eventstore.errors import CorruptionError, MassDeleteError, RedactedError
+from eventstore.sources.found import ConfigOf, PassedOver, SourceImage
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
 
@@ -104,6 +105,24 @@ def sync(
     except _DryRunEnded:
         pass
     return run.report(list(passed_over), dry_run=dry_run)
+
+
+def configs_in(store: ImageStore) -> ConfigOf:
+    """Return what gives the configs that a store has, of images that are there or gone.
+
+    Of one that was redacted it gives no bytes: no sync takes such a config in. One that is damaged
+    or was lost counts as not there.
+    """
+
+    def config_of(image_id: str) -> bytes | None:
+        try:
+            return store._read_config(digest.require(image_id))
+        except RedactedError:
+            return b""
+        except CorruptionError:
+            return None
+
+    return config_of
 
 
 class _Run:
@@ -262,6 +281,6 @@ def _lost_a_fact(view: ImageView, image: SourceImage) -> bool:
     state = view.state(digest.require(image.image_id))
     if state is None:
         return False
-    return (state.last_updated is not None and image.last_updated_ns is None) or (
-        state.built and not image.built_locally
-    )
+    lost_update = state.last_updated is not None and image.last_updated_ns is None
+    lost_mark = state.built and image.built_locally is False
+    return (lost_update and image.tells_last_updated) or lost_mark

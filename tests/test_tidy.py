@@ -127,7 +127,7 @@ PURE = {
 }
 IMPURE_MODULES = {"os", "io", "time", "threading", "socket", "pathlib", "random", "lmdb", "logging"}
 CORE_DEPENDENCIES = {"msgspec", "lmdb"}
-EXTRAS = {"ed25519.py": {"cryptography"}}
+EXTRAS = {"docker_daemon.py": {"docker"}, "ed25519.py": {"cryptography"}}
 LMDB_MODULES = {"lmdb_env.py", "lmdb_files.py", "lmdb_structure.py", "lmdb_transaction.py"}
 SHORTENED = {
     "seq",

@@ -1,4 +1,4 @@
-"""The command `sync`: take over what a Docker daemon's image database holds."""
+"""The command `sync`: take over the images that a host holds, from wherever they are kept."""
 
 from __future__ import annotations
 
@@ -43,25 +43,35 @@ def sync(
     as_json: bool,
     store_path: str | None,
 ) -> None:
-    """Append what changed in the Docker image database SOURCE since the last time.
+    """Append what changed on a host since the last time: all images of SOURCE.
 
     SOURCE is a Docker data root (such as /var/lib/docker), its image/<driver> folder, or the
-    imagedb folder in that. It is only read.
+    imagedb folder in that; or a root of containers/storage, where Podman and Buildah keep
+    images (/var/lib/containers/storage; without root ~/.local/share/containers/storage), or
+    its <driver>-images folder; or the address of a running Docker daemon: docker://, or
+    docker:///PATH for a socket that is not /var/run/docker.sock. It is only read.
     """
-    from eventstore.sources.docker_imagedb import DockerImageDB
+    from eventstore.errors import StoreNotFoundError
+    from eventstore.sources.finding import find
+    from eventstore.sync import configs_in
     from eventstore.sync import sync as run_sync
 
-    database = DockerImageDB.find(source)
-    findings = database.read(operating_system=system)
-    why = f"sync of {os.path.abspath(source)}" if reason is None else reason
+    place = find(source)
+    named = source if isinstance(place.path, str) else os.path.abspath(source)
+    why = f"sync of {named}" if reason is None else reason
     with ExitStack() as stack:
         path = path_of(store_path)
-        if dry_run and not os.path.lexists(path):
-            # A dry run changes nothing, so it does not make the store either.
-            from tempfile import TemporaryDirectory
+        try:
+            store = stack.enter_context(open_to_write(path, actor=actor))
+            findings = place.read(operating_system=system, config_of=configs_in(store))
+        except StoreNotFoundError:
+            # A source that cannot be read makes no store; nor does a dry run, that changes nothing.
+            findings = place.read(operating_system=system)
+            if dry_run:
+                from tempfile import TemporaryDirectory
 
-            path = stack.enter_context(TemporaryDirectory(prefix="eventstore-dry-run-"))
-        store = stack.enter_context(open_to_write(path, actor=actor, create=True))
+                path = stack.enter_context(TemporaryDirectory(prefix="eventstore-dry-run-"))
+            store = stack.enter_context(open_to_write(path, actor=actor, create=True))
         found = run_sync(
             store,
             findings.images,
@@ -72,9 +82,9 @@ def sync(
             allow_mass_delete=allow_mass_delete,
         )
     if as_json:
-        output.json_line(shapes.sync_report(output.path_text(str(database.path)), found))
+        output.json_line(shapes.sync_report(output.path_text(str(place.path)), found))
     else:
-        _print(str(database.path), found)
+        _print(str(place.path), found)
 
 
 def _print(source: str, found: SyncReport) -> None:

@@ -40,24 +40,30 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from eventstore import clock, digest, host, regular_file
+from eventstore import digest, host, regular_file
 from eventstore.errors import InvalidImageError, LayerNotFoundError, SourceError
 from eventstore.events import Created, pack_chain
 from eventstore.go_json import decode_text
-from eventstore.image import CONFIG_SIZE_MAX, Image, parse_instant
+from eventstore.image import CONFIG_SIZE_MAX, Image
 from eventstore.layers import Chains, noted_layer
 from eventstore.regular_file import Folder, IrregularFileError
-from eventstore.sources import docker_names
-from eventstore.sources.found import Findings, PassedOver, SourceImage
+from eventstore.sources import docker_names, parents
+from eventstore.sources.found import (
+    CONFIGS_SIZE_MAX,
+    ConfigOf,
+    Findings,
+    PassedOver,
+    SourceImage,
+    last_update,
+    unknown,
+)
 
 METADATA_SIZE_MAX = 4096
-CONFIGS_SIZE_MAX = 1 << 30
 _TEMPORARY = ".tmp-"
 _PARENT, _LAST_UPDATED, _BUILT = "parent", "lastUpdated", "builtLocally"
 _METADATA_KEYS = frozenset((_PARENT, _LAST_UPDATED, _BUILT))
 _CONTENT = ("content", digest.ALGORITHM)
 _METADATA = ("metadata", digest.ALGORITHM)
-_GO_ZERO_TIME = clock.MIN_NS  # what Docker takes for "never updated"
 _KEPT_LENGTH_MAX = 256
 _TOGETHER, _TOGETHER_SIZE = 64, 1 << 20
 _Config = tuple[bytes, Created | None]
@@ -72,6 +78,18 @@ class _Refused(Exception):  # noqa: N818 (it is a finding on the way to the repo
         self.detail = detail
         self.unsure = unsure
         super().__init__(kind)
+
+
+class NoImageDBError(SourceError):
+    """A folder is there, and there is no image database in it; never leaves the package as such.
+
+    Attributes:
+        link: which link may lead to one, as a half sentence; empty if there is none.
+    """
+
+    def __init__(self, path: str, message: str, link: str) -> None:
+        self.link = link
+        super().__init__(path, message + link)
 
 
 class _Entry:
@@ -144,11 +162,14 @@ class DockerImageDB:
         except ValueError as error:
             raise SourceError(repr(str(path)), f"is no path: {error}") from error
 
-    def read(self, *, operating_system: str | None = None) -> Findings:
+    def read(
+        self, *, operating_system: str | None = None, config_of: ConfigOf = unknown
+    ) -> Findings:
         """Read all images and what is known of them.
 
         Args:
             operating_system: whose images with layers count; the host's if not given.
+            config_of: of no use here: reading a config costs less than looking for it.
 
         Raises:
             SourceError: a folder or file may not be read, so that the list would not be whole.
@@ -216,7 +237,7 @@ class _Reading:
         configs = dict(self._configs(names))
         noted = None if self._metadata is None else self._metadata.entries()
         images = dict(self._with_metadata(configs, noted or {}))
-        self._check_parents(images)
+        parents.check(images, self._unsure, self._pass_over)
         self._gone(noted or {}, frozenset(names))
         ordered = [images[image_id] for image_id in sorted(images)]
         return Findings(ordered, self._passed_over)
@@ -357,17 +378,11 @@ class _Reading:
     def _instant(self, image_id: str, noted: bytes | None) -> int | None:
         if noted is None:
             return None
-        text = decode_text(noted)
-        instant = parse_instant(text)
-        if instant is None:
-            self._pass_over("last-updated-invalid", image_id, f"{text[:80]!r} is no RFC 3339 time")
-        elif instant != _GO_ZERO_TIME and not (
-            clock.STORED_MIN_NS <= instant <= clock.STORED_MAX_NS
-        ):
-            detail = f"{text[:80]!r} is not within the years 1678 to 2261"
-            self._pass_over("last-updated-invalid", image_id, detail)
-            instant = None
-        return None if instant == _GO_ZERO_TIME else instant
+        try:
+            return last_update(decode_text(noted))
+        except ValueError as error:
+            self._pass_over("last-updated-invalid", image_id, str(error))
+            return None
 
     def _built(self, image_id: str, noted: bytes | None) -> bool:
         """Tell whether the mark is set; Docker looks at the first byte only."""
@@ -375,18 +390,6 @@ class _Reading:
             detail = f"the built mark is {noted[:16]!r}, not the byte 1"
             self._pass_over("built-invalid", image_id, detail)
         return noted is not None and noted[:1] == b"\x01"
-
-    def _check_parents(self, images: dict[str, SourceImage]) -> None:
-        """Take away the parents that are not listed, or that make an image its own ancestor."""
-        for image_id, image in list(images.items()):
-            if image.parent is not None and image.parent not in images:
-                unsure = image.parent in self._unsure
-                detail = f"{image.parent} is not listed"
-                self._pass_over("parent-missing", image_id, detail, unsure=unsure)
-                images[image_id] = _orphan(image)
-        for image_id in _in_cycles(images):
-            self._pass_over("parent-cycle", image_id, "it is its own ancestor")
-            images[image_id] = _orphan(images[image_id])
 
     def _gone(self, noted: Collection[str], there: Collection[str]) -> None:
         """Report metadata that belongs to no config.
@@ -436,10 +439,10 @@ def _find(path: Path) -> tuple[str, ...]:
         if drivers:
             return (*above, drivers[0], "imagedb")
     link = f"; {links[0]} is a link: name what it leads to" if links else ""
-    raise SourceError(
+    raise NoImageDBError(
         str(path),
-        "is not Docker's image database: no imagedb/content/sha256 in it or in its image/<driver>"
-        + link,
+        "is not Docker's image database: no imagedb/content/sha256 in it or in its image/<driver>",
+        link,
     )
 
 
@@ -504,36 +507,6 @@ def _decode(entry: _Entry) -> None:
 def _layers_in(folder: Folder | None) -> Chains:
     """Return what is known of the layers in `layerdb/sha256`; without it none is there."""
     return Chains(lambda chain_id: None if folder is None else noted_layer(folder, chain_id))
-
-
-def _orphan(image: SourceImage) -> SourceImage:
-    return SourceImage(
-        image.image_id,
-        image.config,
-        last_updated_ns=image.last_updated_ns,
-        built_locally=image.built_locally,
-        created=image.created,
-    )
-
-
-def _in_cycles(images: dict[str, SourceImage]) -> list[str]:
-    """Return the images that are their own ancestors, sorted.
-
-    Every image has at most one parent, so each walk upwards ends, or comes to an image of this very
-    walk: from there on it is a cycle.
-    """
-    found: list[str] = []
-    walk_of: dict[str, str] = {}
-    for start in images:
-        at: str | None = start
-        path: list[str] = []
-        while at is not None and at not in walk_of:
-            walk_of[at] = start
-            path.append(at)
-            at = images[at].parent
-        if at is not None and walk_of[at] == start:
-            found.extend(path[path.index(at) :])
-    return sorted(found)
 
 
 def _printable(text: str) -> str:

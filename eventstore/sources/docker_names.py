@@ -21,11 +21,10 @@ from eventstore import digest, go_json, references
 from eventstore.errors import InvalidReferenceError, SourceError
 from eventstore.go_json import GoJSONError
 from eventstore.regular_file import Folder, IrregularFileError
-from eventstore.sources.found import PassedOver
+from eventstore.sources.found import PassedOver, printable
 
 REPOSITORIES = "repositories.json"
 REPOSITORIES_SIZE_MAX = 1 << 25
-_SHOWN_LENGTH_MAX = 160
 _repositories = go_json.struct_of(
     {"Repositories": ("names", go_json.map_of(go_json.map_of(go_json.string, str), dict))}
 )
@@ -56,7 +55,7 @@ def read_names(
         decoded: dict[str, Any] = _repositories(go_json.parse(raw), None) or {}
     except (IrregularFileError, SourceError, GoJSONError) as error:
         detail = error.detail if isinstance(error, IrregularFileError) else str(error)
-        passed_over.append(PassedOver("names-unreadable", REPOSITORIES, _printable(detail)))
+        passed_over.append(PassedOver("names-unreadable", REPOSITORIES, printable(detail)))
         return None
     return _names(decoded.get("names") or {}, passed_over)
 
@@ -83,17 +82,11 @@ def _names(
 def without_image(names: dict[str, str], listed: Callable[[str], bool]) -> Collection[PassedOver]:
     """Return the findings about names whose image is not listed."""
     return [
-        PassedOver("name-without-image", _printable(name), f"{image_id} is not listed")
+        PassedOver("name-without-image", printable(name), f"{image_id} is not listed")
         for name, image_id in sorted(names.items())
         if not listed(image_id)
     ]
 
 
 def _invalid(text: str, detail: str) -> PassedOver:
-    return PassedOver("name-invalid", _printable(text), _printable(detail))
-
-
-def _printable(text: str) -> str:
-    """Return a text that can be stored and printed, cut where it is long."""
-    more = "…" if len(text) > _SHOWN_LENGTH_MAX else ""
-    return text[:_SHOWN_LENGTH_MAX].encode("utf-8", "backslashreplace").decode() + more
+    return PassedOver("name-invalid", printable(text), printable(detail))

@@ -7,9 +7,20 @@ a sentence for people.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
+from eventstore import clock
 from eventstore.events import Created
+from eventstore.image import parse_instant
+
+CONFIGS_SIZE_MAX = 1 << 30
+"""The bytes that the configs of one source may have together."""
+_SHOWN_LENGTH_MAX, _TIME_SHOWN_MAX = 160, 80
+_GO_ZERO_TIME = clock.MIN_NS  # what Docker takes for "never updated"
+ConfigOf = Callable[[str], bytes | None]
+"""Gives the config of an image that is known already, None if it is not."""
 
 
 class SourceImage(Struct, frozen=True, gc=False):
@@ -20,17 +31,21 @@ class SourceImage(Struct, frozen=True, gc=False):
         config: the exact bytes of its config.
         parent: id of its parent, which the source lists too; None if it has none.
         last_updated_ns: nanoseconds since 1970, UTC; None if the source keeps none.
-        built_locally: whether it is marked as built on its host.
+        built_locally: whether it is marked as built on its host; None if the source does not tell,
+            and what the store knows of that then stays.
         created: what creating it means, if whoever read the source has decoded the config anyway;
             a sync decodes it otherwise.
+        tells_last_updated: whether the source would tell a last update if there were one; if not,
+            what the store knows of that stays.
     """
 
     image_id: str
     config: bytes
     parent: str | None = None
     last_updated_ns: int | None = None
-    built_locally: bool = False
+    built_locally: bool | None = False
     created: Created | None = None
+    tells_last_updated: bool = True
 
 
 class PassedOver(Struct, frozen=True, gc=False):
@@ -63,3 +78,30 @@ class Findings(Struct, frozen=True):
     images: list[SourceImage]
     passed_over: list[PassedOver]
     names: dict[str, str] | None = None
+
+
+def unknown(image_id: str) -> bytes | None:
+    """Return that no config is known: what a source is read with when there is no store yet."""
+    return None
+
+
+def printable(text: str) -> str:
+    """Return a text that can be stored and printed, cut where it is long."""
+    more = "…" if len(text) > _SHOWN_LENGTH_MAX else ""
+    return text[:_SHOWN_LENGTH_MAX].encode("utf-8", "backslashreplace").decode() + more
+
+
+def last_update(text: str) -> int | None:
+    """Return a time of last update as Docker keeps it, None where it stands for never.
+
+    Raises:
+        ValueError: it is no time, or none that can be kept; the message says which.
+    """
+    instant = parse_instant(text)
+    if instant is None:
+        raise ValueError(f"{text[:_TIME_SHOWN_MAX]!r} is no RFC 3339 time")
+    if instant == _GO_ZERO_TIME:
+        return None
+    if not clock.STORED_MIN_NS <= instant <= clock.STORED_MAX_NS:
+        raise ValueError(f"{text[:_TIME_SHOWN_MAX]!r} is not within the years 1678 to 2261")
+    return instant

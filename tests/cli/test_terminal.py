@@ -18,14 +18,17 @@ import sys
 import termios
 import time
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from attacking import TOOLS
 from docker_data import imagedb, unpack
+from docker_stand_in import StandIn, exported
 from eventstore import ImageStore, notes, proof_file
 from eventstore.cli.main import cli
 from eventstore.cli.output import json_text, printable, steers
@@ -107,8 +110,37 @@ def evil_proof(folder: Path, store_path: Path) -> None:
     (folder / "evil.vkey").write_text(key.verifier.text)
 
 
+def evil_root(folder: Path) -> None:
+    """Make a root of containers/storage whose list is hostile, and one whose driver is."""
+    images = folder / "root" / "vfs-images"
+    images.mkdir(parents=True)
+    entries = [{"id": EVIL, "names": [EVIL]}, {"id": "7" * 64, "names": [EVIL, "app"]}]
+    (images / "images.json").write_text(json.dumps(entries))
+    for driver in ("a", ARGUMENT):
+        (folder / "two" / f"{driver}-images").mkdir(parents=True)
+        (folder / "two" / f"{driver}-images" / "images.json").write_text(EVIL)
+
+
+def answer_evil(daemon: StandIn) -> None:
+    """Let a daemon answer with hostile text wherever there may be text."""
+    names = {"RepoTags": [EVIL], "RepoDigests": [EVIL + "@x"]}
+    bad = config("bad")
+    daemon.have(id_of(bad), exported(id_of(bad), bad), parent=EVIL, time=EVIL, **names)
+    daemon.have("sha256:" + "7" * 64, b"", **names)
+    daemon.say(f"/images/sha256:{'7' * 64}/get", {"message": EVIL}, 500)
+    daemon.have(EVIL, b"")
+
+
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
+def daemon() -> Iterator[StandIn]:
+    """Return a hostile daemon; the path of a socket may have 107 bytes only."""
+    with TemporaryDirectory(prefix="daemon-") as folder, StandIn(Path(folder) / "s") as found:
+        answer_evil(found)
+        yield found
+
+
+@pytest.fixture
+def scene(tmp_path: Path, daemon: StandIn) -> Scene:
     """Make everything hostile, names of files too."""
     # LMDB itself opens no path that is not UTF-8.
     folder = tmp_path / ARGUMENT[:-1]
@@ -131,7 +163,9 @@ def scene(tmp_path: Path) -> Scene:
     (folder / "bad.json").write_bytes(bad)
     (folder / "evil.json").write_bytes(evil_config())
     evil_proof(folder, store_path)
-    commands = command_lines(folder, image_id, gone)
+    evil_root(folder)
+    hosts = [["sync", place, "--dry-run"] for place in (str(folder / "root"), daemon.address)]
+    commands = [*command_lines(folder, image_id, gone), *hosts]
     return Scene(store_path, [["-s", str(store_path), *arguments] for arguments in commands])
 
 
@@ -161,6 +195,8 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         [ARGUMENT], ["ls", ARGUMENT], ["ls", "--" + ARGUMENT], ["show", "--raw", ARGUMENT],
         ["create", str(folder / "bad.json")], ["create", str(folder / ARGUMENT)],
         ["sync", str(folder / ARGUMENT)], ["sync", str(folder)], ["sync", ARGUMENT],
+        ["sync", str(folder / "two")], ["sync", str(folder / "two" / "a-images")],
+        ["sync", "docker://" + ARGUMENT], ["sync", "docker:///" + ARGUMENT],
         ["rm", image_id, "--actor", ARGUMENT], ["rm", image_id, "-m", ARGUMENT],
         ["backup", str(folder / "store")], ["info", "-s", str(folder / ARGUMENT)],
         ["sync", source, "--os", EVIL, "--dry-run"], ["--help"], ["ls", "--help"], [],
