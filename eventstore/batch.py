@@ -11,7 +11,18 @@ from collections.abc import Callable
 
 from eventstore import clock, codec, configs, dropped, hashes, log, names, scrubbing
 from eventstore.errors import CorruptionError
-from eventstore.events import Created, Deleted, Event, Named, Record, Redacted, Tagged, Untagged
+from eventstore.events import (
+    Created,
+    Deleted,
+    Described,
+    Event,
+    Manifest,
+    Named,
+    Record,
+    Redacted,
+    Tagged,
+    Untagged,
+)
 from eventstore.lmdb_transaction import Transaction
 from eventstore.view import ImageView, ReadConfig
 
@@ -30,6 +41,7 @@ class Batch:
         lost: digests of what will be created without its config, which nobody has any more.
         marks: digest to position of the record by which its config will be redacted.
         named: name to the last record about it that will be appended: position and event.
+        described: digest to the manifests that will be noted of its present life, the oldest first.
         horizon: how far the log is compacted by one of the records, None if by none.
         ahead_ns: by how much the time of a record had to be later than the clock's, at most.
     """
@@ -68,6 +80,7 @@ class Batch:
         self.marks: dict[bytes, int] = {}
         self._last_named = last_named
         self.named: dict[str, tuple[int, Named]] = {}
+        self.described: dict[bytes, list[Manifest]] = {}
         self.horizon: dropped.Horizon | None = None
         self._gone: dict[bytes, int] = {}
         self._raised: set[bytes] = set()  # those that have a tombstone, and are there again
@@ -140,6 +153,10 @@ class Batch:
             self.configs.pop(image, None)
         elif isinstance(event, Tagged | Untagged):
             self.named[event.name] = record.position, event
+        elif isinstance(event, Described):
+            self.described.setdefault(image, []).append(event.manifest)
+        elif isinstance(event, Deleted):
+            self.described.pop(image, None)
         if isinstance(event, Deleted | Redacted) and self.view.state(image) is None:
             self._gone[image] = record.position
 

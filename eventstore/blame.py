@@ -18,6 +18,7 @@ from eventstore.events import (
     Compacted,
     Created,
     Deleted,
+    Described,
     LastUpdatedSet,
     MarkedBuilt,
     ParentSet,
@@ -105,7 +106,7 @@ def judge(image_id: str, position: int, story: Iterable[Record]) -> Blame:
         elif isinstance(event, Untagged):
             names.pop(event.name, None)
         else:
-            assert isinstance(event, Redacted)  # what it destroyed is none of these facts
+            assert isinstance(event, Redacted | Described)  # what they say is none of these facts
     if exists is None:
         raise CorruptionError(f"no record says that {image_id} was created", digest=image_id)
     named = tuple(names[name] for name in sorted(names))

@@ -17,6 +17,8 @@ The event is itself an array that starts with its tag::
     [8, digest, name, before]   Untagged
     [9, digest]                 Redacted
     [10, through, root hash]    Compacted
+    [11, digest, manifest]      Described; the manifest is [digest, media type, size, layers], and
+                                each of its layers [media type, packed digest, size]
 
 Times are nanoseconds since 1970, digests and root hashes 32 raw bytes, names canonical text; batch,
 previous, before and through are positions. The checksum covers the position, so a record that lies
@@ -44,6 +46,7 @@ from eventstore.events import (
     Compacted,
     Created,
     Deleted,
+    Described,
     Event,
     LastUpdatedSet,
     MarkedBuilt,
@@ -53,12 +56,13 @@ from eventstore.events import (
     Tagged,
     Untagged,
     is_chain,
+    is_manifest,
     is_name,
 )
 
 CHECKSUM_SIZE = 4
 KEY_SIZE = 8
-TAGS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+TAGS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
 
 
 class LastUpdatedSetFirst(Struct, frozen=True, gc=False, array_like=True, tag=3):
@@ -78,6 +82,7 @@ _Stored = (
     | Untagged
     | Redacted
     | Compacted
+    | Described
 )
 
 
@@ -217,6 +222,8 @@ def _well_shaped(event: _Stored) -> bool:
         return event.parent is None or len(event.parent) == DIGEST_SIZE
     if isinstance(event, Tagged | Untagged):
         return is_name(event.name) and event.before >= 0
+    if isinstance(event, Described):
+        return is_manifest(event.manifest)
     return True
 
 

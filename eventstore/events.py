@@ -111,14 +111,75 @@ class Compacted(Struct, frozen=True, gc=False, array_like=True, tag=10):
     image_id: ClassVar[str] = ""
 
 
+class ManifestLayer(Struct, frozen=True, gc=False, array_like=True):
+    """A layer as a manifest names it: how it is packed, not what it unpacks to.
+
+    `packed` is the digest as `pack_chain` makes it.
+    """
+
+    media_type: str
+    packed: bytes
+    size: int
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of the packed layer as text."""
+        return unpack_chain(self.packed)
+
+
+class Manifest(Struct, frozen=True, gc=False, array_like=True):
+    """A manifest that leads to an image: its SHA-256, what kind it is, its bytes, its layers."""
+
+    raw_digest: bytes
+    media_type: str
+    size: int
+    layers: tuple[ManifestLayer, ...]
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of the manifest as text."""
+        return digest.to_text(self.raw_digest)
+
+
+class Described(AboutImage, frozen=True, gc=False, array_like=True, tag=11):
+    """A place that held the image led to it by `manifest`; this is no part of any view."""
+
+    manifest: Manifest
+
+
 Named = Tagged | Untagged
 """Either of the events about a name."""
 NAME_SIZE_MAX = 480
+MEDIA_TYPE_LENGTH_MAX, MANIFEST_LAYERS_MAX, BLOB_SIZE_MAX = 255, 1024, 2**63 - 1
+_LAYER_DIGEST_LENGTH_MAX = 135  # SHA-512, the longest that a manifest may use
 
 
 def is_name(name: str) -> bool:
     """Tell whether a text can stand where an event has a name; its grammar is not looked at."""
     return 0 < len(name) <= NAME_SIZE_MAX and name.isascii() and name.isprintable()
+
+
+def is_manifest(manifest: Manifest) -> bool:
+    """Tell whether a manifest can stand where an event has one: all of it is bounded."""
+    return (
+        len(manifest.raw_digest) == digest.DIGEST_SIZE
+        and _is_blob(manifest.media_type, manifest.size)
+        and len(manifest.layers) <= MANIFEST_LAYERS_MAX
+        and all(
+            _is_blob(layer.media_type, layer.size)
+            and len(layer.packed) <= 1 + _LAYER_DIGEST_LENGTH_MAX
+            and is_chain(layer.packed)
+            and layer.digest.isascii()
+            and layer.digest.isprintable()
+            for layer in manifest.layers
+        )
+    )
+
+
+def _is_blob(media_type: str, size: int) -> bool:
+    """Tell whether something can be the media type and the size of a blob."""
+    fits = len(media_type) <= MEDIA_TYPE_LENGTH_MAX and 0 <= size <= BLOB_SIZE_MAX
+    return fits and media_type.isascii() and media_type.isprintable()
 
 
 def pack_chain(chain_id: str) -> bytes:
@@ -148,7 +209,15 @@ def is_chain(chain: bytes) -> bool:
 
 
 ImageEvent = (
-    Created | ParentSet | LastUpdatedSet | MarkedBuilt | Deleted | Tagged | Untagged | Redacted
+    Created
+    | ParentSet
+    | LastUpdatedSet
+    | MarkedBuilt
+    | Deleted
+    | Tagged
+    | Untagged
+    | Redacted
+    | Described
 )
 """Any of the events about an image."""
 Event = ImageEvent | Compacted

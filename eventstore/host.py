@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
 
 def default_actor() -> str:
     """Return `user@host`, with the numeric user id where the user has no name."""
@@ -28,6 +30,12 @@ def runs(image_os: str, system: str) -> bool:
         system: the host's operating system.
     """
     return not image_os or image_os.casefold() == system.casefold()
+
+
+def architecture() -> str:
+    """Return the name that image configs give to this host's processor."""
+    machine = platform.machine().lower()
+    return _ARCHITECTURES.get(machine, machine)
 
 
 def operating_system() -> str:

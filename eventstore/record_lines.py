@@ -8,7 +8,8 @@ says anything else than they do. A CloudEvent (CNCF, version 1.0) has the same a
 from __future__ import annotations
 
 import base64
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import msgspec
 
@@ -30,7 +31,6 @@ def as_json(record: Record, config: bytes | None = None) -> dict[str, Any]:
         record: which one.
         config: the config of the image that it creates, None to leave it out.
     """
-    fields = msgspec.structs.asdict(record.event)
     shown: dict[str, Any] = {
         "position": record.position,
         "time": record.time.isoformat(),
@@ -41,10 +41,7 @@ def as_json(record: Record, config: bytes | None = None) -> dict[str, Any]:
         "previous": record.previous,
         "image": record.image_id,
         "event": type(record.event).__name__,
-        "fields": {
-            name: value.hex() if isinstance(value, bytes) else value
-            for name, value in fields.items()
-        },
+        "fields": _plain(record.event),
         "raw": record.raw.hex(),
     }
     if config is not None:
@@ -104,6 +101,18 @@ def parse(line: bytes, number: int) -> tuple[Record, bytes | None]:
     if config is not None and not _is_config_of(record, config):
         raise ProofError(f"line {number}: its config is not that of {record.image_id}")
     return record, config
+
+
+def _plain(value: Any) -> Any:
+    """Return what an event holds in values of JSON: bytes in hex, and the parts of it by name."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, msgspec.Struct):
+        fields = msgspec.structs.asdict(value)
+        return {name: _plain(part) for name, part in fields.items()}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in cast("Iterable[Any]", value)]
+    return value
 
 
 def _is_config_of(record: Record, config: bytes) -> bool:

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -39,7 +40,17 @@ from eventstore.errors import (
     StoreIOError,
     StoreUsageError,
 )
-from eventstore.events import Created, Deleted, Event, Record, Redacted, pack_chain
+from eventstore.events import (
+    Created,
+    Deleted,
+    Described,
+    Event,
+    Manifest,
+    Record,
+    Redacted,
+    is_manifest,
+    pack_chain,
+)
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import MAP_SIZE, Environment
@@ -247,6 +258,10 @@ class ImageStore(StoreCompactor):
         """Delete an image that is there and create it with its config, as it was."""
         facts = decide.facts_of(batch.view, created.digest)
         names = self.names(created.image_id)
+        facts += map(
+            partial(Described, created.digest),
+            reversed(self._described_in(batch, created.digest)),
+        )
         batch.add(Deleted(created.digest), reason)
         self._add_created(batch, created, config, reason)
         for fact in facts:
@@ -423,6 +438,32 @@ class ImageStore(StoreCompactor):
         def judge(batch: Batch, reason: str) -> None:
             for event in decide.untag(batch.view, name, batch.last_named(name)):
                 batch.add(event, reason)
+
+        self._mutate(reason, judge)
+
+    def describe(self, image_id: str, manifest: Manifest, *, reason: str = "") -> None:
+        """Note a manifest by which a place led to an image. The same again is no event.
+
+        It changes no view: `manifests` gives what was noted.
+
+        Args:
+            image_id: which image.
+            manifest: its digest, size, media type and layers, as `events.is_manifest` bounds them.
+            reason: why.
+
+        Raises:
+            ImageNotFoundError: the image is not there.
+            StoreUsageError: it is beyond these bounds.
+        """
+        image = digest.require(image_id)
+        if not is_manifest(manifest):
+            raise StoreUsageError(f"what should be noted of {image_id} is no manifest")
+
+        def judge(batch: Batch, reason: str) -> None:
+            if not batch.view.shows(image):
+                raise ImageNotFoundError(image_id)
+            if manifest not in self._described_in(batch, image):
+                batch.add(Described(image, manifest), reason)
 
         self._mutate(reason, judge)
 

@@ -19,7 +19,16 @@ from eventstore.errors import (
     UndoError,
     UnsupportedOSError,
 )
-from eventstore.events import Created, Deleted, Event, Record, Redacted, Tagged, Untagged
+from eventstore.events import (
+    Created,
+    Deleted,
+    Event,
+    Manifest,
+    Record,
+    Redacted,
+    Tagged,
+    Untagged,
+)
 from eventstore.undoing import Meaning, Span, Undone
 from eventstore.view import ImageView
 from eventstore.writer import StoreWriter, checked_text
@@ -139,6 +148,10 @@ class StoreUndoer(StoreWriter):
             found = next((one.position for one in since if isinstance(one.event, kinds)), 0)
             return found or self._head(image)
 
+        def described(image: bytes) -> list[Manifest]:
+            head = self._head(image)
+            return [*reversed(self._described_by(image, head, first - 1) or [])]
+
         return Span(
             records=records,
             before=before,
@@ -147,6 +160,7 @@ class StoreUndoer(StoreWriter):
             meanings=self._meanings(batch, records, before, after),
             changed=changed,
             created=self._created_event,
+            described=described,
             missing=self._missing,
         )
 

@@ -18,11 +18,11 @@ from eventstore.blame import Blame
 from eventstore.errors import CorruptionError, ImageNotFoundError, StoreUsageError
 from eventstore.events import Deleted, ParentSet, Record, Tagged, Untagged
 from eventstore.lmdb_transaction import Transaction
-from eventstore.name_reader import NameReader
+from eventstore.manifest_reader import ManifestReader
 from eventstore.view import ImageView
 
 
-class StoryReader(NameReader):
+class StoryReader(ManifestReader):
     """What can be told of how images came to be what they are."""
 
     @property

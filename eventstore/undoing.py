@@ -4,7 +4,8 @@ What the records changed is what differs between the view before them and the vi
 Each fact that differs gets the value that it had before, if it still has the one that they left;
 if it has another one now, somebody has changed it since, and that is not undone behind their back:
 it is an obstacle, as is what no event can bring back. Either there is no obstacle, or nothing is
-done.
+done. What is known of an image's manifests is no fact of a view, and true of the same bytes for
+ever: it stays as long as the image does, and comes back with it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from eventstore.events import (
     Compacted,
     Created,
     Deleted,
+    Described,
     Event,
     LastUpdatedSet,
+    Manifest,
     MarkedBuilt,
     ParentSet,
     Record,
@@ -76,6 +79,7 @@ class Span(Struct, frozen=True):
         changed: gives the position of the first record after them that is about an image and of
             one of some kinds, else that of the last one about it.
         created: gives the `Created` at a position.
+        described: gives the manifests that were known of an image before the records, oldest first.
         missing: says why the config of an image cannot be had, empty if it can.
     """
 
@@ -86,6 +90,7 @@ class Span(Struct, frozen=True):
     meanings: dict[str, Meaning]
     changed: Callable[[bytes, tuple[type[Event], ...]], int]
     created: Callable[[int], Created]
+    described: Callable[[bytes], list[Manifest]]
     missing: Callable[[bytes], str]
 
     @property
@@ -133,6 +138,8 @@ class _Decision:
                 self._refuse(f"{_short(record.event.digest)} was redacted at @{record.position}")
             elif isinstance(record.event, Compacted):
                 self._refuse(f"@{record.position} is a compaction, and what it dropped is gone")
+        if all(isinstance(record.event, Described) for record in span.records):
+            self._refuse("what is known of manifests stays as long as the image does")
         changed = [record.event.digest for record in reversed(span.records) if record.image_id]
         for image in dict.fromkeys(changed):
             self._take_back(image)
@@ -195,6 +202,7 @@ class _Decision:
                 self._facts.append(LastUpdatedSet(image, before.last_updated))
             if before.built:
                 self._facts.append(MarkedBuilt(image))
+            self._facts.extend(Described(image, found) for found in span.described(image))
 
     def _change(self, image: bytes, before: State, after: State, now: State) -> None:
         """Give the facts of an image that was there all along the values from before."""

@@ -27,6 +27,7 @@ from eventstore.columns import Columns, Row, State
 from eventstore.errors import CorruptionError, ImageNotFoundError
 from eventstore.events import (
     Created,
+    Described,
     Event,
     LastUpdatedSet,
     MarkedBuilt,
@@ -251,7 +252,7 @@ class ImageView:
                 elif kind is MarkedBuilt:
                     created, parent, at = state.created, state.parent, state.parent_at
                     replace(image, State(created, position, parent, at, state.last_updated, True))
-                elif isinstance(event, Tagged | Untagged):  # names are none of the view's business
+                elif isinstance(event, Tagged | Untagged | Described):  # not the view's business
                     replace(image, _with_last(state, position))
                 else:
                     self._remove(image)

@@ -8,8 +8,11 @@ from eventstore import clock, codec
 from eventstore.events import (
     Created,
     Deleted,
+    Described,
     Event,
     LastUpdatedSet,
+    Manifest,
+    ManifestLayer,
     MarkedBuilt,
     ParentSet,
     Record,
@@ -30,6 +33,9 @@ chains = st.one_of(
     digests.map(lambda raw: b"\x01" + raw),
     texts.map(pack_chain),
 )
+sizes = st.integers(0, 2**63 - 1)
+layers = st.builds(ManifestLayer, names, digests.map(lambda raw: b"\x01" + raw), sizes)
+manifests = st.builds(Manifest, digests, names, sizes, st.lists(layers, max_size=3).map(tuple))
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Created, digests, chains, texts),
     st.builds(ParentSet, digests, st.one_of(st.none(), digests)),
@@ -37,6 +43,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(MarkedBuilt, digests),
     st.builds(Deleted, digests),
     st.builds(Redacted, digests),
+    st.builds(Described, digests, manifests),
     st.builds(Tagged, digests, names, befores),
     st.builds(Untagged, digests, names, befores),
 )

@@ -82,6 +82,7 @@ ORDER = [
     "explaining",
     "reader",
     "name_reader",
+    "manifest_reader",
     "story",
     "proofs",
     "exporting",
@@ -97,6 +98,7 @@ ORDER = [
     "image_export",
     "sources",
     "sync",
+    "adding",
     "cli",
     "__main__",
 ]
@@ -127,7 +129,11 @@ PURE = {
 }
 IMPURE_MODULES = {"os", "io", "time", "threading", "socket", "pathlib", "random", "lmdb", "logging"}
 CORE_DEPENDENCIES = {"msgspec", "lmdb"}
-EXTRAS = {"docker_daemon.py": {"docker"}, "ed25519.py": {"cryptography"}}
+EXTRAS = {
+    "archive_bytes.py": {"zstandard"},
+    "docker_daemon.py": {"docker"},
+    "ed25519.py": {"cryptography"},
+}
 LMDB_MODULES = {"lmdb_env.py", "lmdb_files.py", "lmdb_structure.py", "lmdb_transaction.py"}
 SHORTENED = {
     "seq",

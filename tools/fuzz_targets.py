@@ -46,8 +46,11 @@ from eventstore.columns import Columns, State, row_of
 from eventstore.events import (
     Created,
     Deleted,
+    Described,
     Event,
     LastUpdatedSet,
+    Manifest,
+    ManifestLayer,
     MarkedBuilt,
     ParentSet,
     Redacted,
@@ -64,6 +67,8 @@ from fuzz_target import TEXT_TOKENS, Target, Violation, must, must_show
 
 DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
 MAP_SIZE = 1 << 24
+A_LAYER = ManifestLayer("application/gzip", pack_chain("sha256:" + "6" * 64), 7)
+A_MANIFEST = Manifest(bytes(32), "application/json", 400, (A_LAYER,))
 MSGPACK: Codec = (msgspec.msgpack.decode, msgspec.msgpack.encode)
 
 
@@ -135,7 +140,7 @@ class ConfigTarget(Target):
             image_id = self.store.create(data)
             view = self.store.as_of(position=self.store.position)
             must(view.get(image_id) == image, "what comes out is not what went in")
-            lines = [output.json_text(shapes.whole(view, image, ()))]
+            lines = [output.json_text(shapes.whole(view, image, (), ()))]
             facts = listing._facts(self.store, view, image, ())
             lines += [output.printable(fact) for fact in facts]
             lines.append(listing._label(view, image_id, (), {}).plain)
@@ -275,6 +280,7 @@ class RecordTarget(Target):
             Redacted(a_digest(2)),
             Tagged(a_digest(1), "docker.io/library/app:latest", 0),
             Untagged(a_digest(1), "docker.io/library/app:latest", 8),
+            Described(a_digest(1), A_MANIFEST),
             codec.LastUpdatedSetFirst(a_digest(2)),
         ]
         envelopes = [codec.Envelope(10, "me", "because", 9, 1, event) for event in events]

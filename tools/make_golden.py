@@ -17,8 +17,9 @@ from zlib import crc32
 
 import msgspec
 
-from eventstore import ImageStore, codec, digest, log
+from eventstore import ImageStore, Manifest, ManifestLayer, codec, digest, log
 from eventstore.codec import Envelope, LastUpdatedSetFirst
+from eventstore.events import pack_chain
 from eventstore.lmdb_transaction import Transaction
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
@@ -111,11 +112,33 @@ def fill_compacted(path: Path) -> None:
         store.create(config("later"))
 
 
+def fill_described(path: Path) -> None:
+    """Write a history of manifests into a new store."""
+    ticks = iter(range(START_NS, START_NS + 10**18, 10**9))
+    digests = (f"sha256:{'ab' * 32}", f"sha512:{'cd' * 64}")
+    layers = tuple(
+        ManifestLayer("application/vnd.oci.image.layer.v1.tar+gzip", pack_chain(text), 2**40 + 1)
+        for text in digests
+    )
+    full = Manifest(b"\x01" * 32, "application/vnd.oci.image.manifest.v1+json", 555, layers)
+    bare = Manifest(b"\x02" * 32, "application/vnd.oci.image.manifest.v1+json", 192, ())
+    with ImageStore.open(path, actor="golden@host", now=lambda: next(ticks)) as store:
+        base = store.create(config("base", layers=2), reason="the first")
+        with store.transaction(reason="a batch"):
+            child = store.create(config("child"))
+            store.describe(child, bare)
+            store.describe(base, full)
+        store.take_snapshot()
+        store.describe(base, bare, reason="another")
+        store.delete(child)
+
+
 FILLS = {
     "v1": fill,
     "v1-names": fill_names,
     "v1-redacted": fill_redacted,
     "v1-compacted": fill_compacted,
+    "v1-described": fill_described,
 }
 
 
@@ -129,6 +152,7 @@ def answers(path: Path) -> dict[str, Any]:
             "snapshots": [found.position for found in store.snapshots()],
             "compacted_through": moments.start,
             "names": [store.tags(position) for position in moments],
+            "manifests": {image_id: repr(store.manifests(image_id)) for image_id in store},
             "images": {image_id: store.get(image_id).comment for image_id in store},
             "digests": [store.as_of(position=position).digest for position in moments],
             "records": [

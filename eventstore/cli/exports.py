@@ -1,4 +1,4 @@
-"""The commands `export`, `check-export` and `import`, which carry records to other places."""
+"""The commands `export` and `check-export`, and the part of `import` that takes records in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from eventstore import digest, exporting, image_export, importing, merkle, notes
 from eventstore.cli import output
 from eventstore.cli.moments import position_of
-from eventstore.cli.options import json_option, open_to_read, path_of, store_option
+from eventstore.cli.options import json_option, open_to_read, store_option
 from eventstore.cli.output import line, note
 from eventstore.cli.proofs import (
     checkpoint_option,
@@ -149,25 +149,15 @@ def check_command(
         note("nothing proves that such a store exists: give --checkpoint FILE for that")
 
 
-@click.command("import")
-@click.argument("source", metavar="EXPORT", type=click.Path(readable=False))
-@checkpoint_option
-@keys_option
-@json_option
-@store_option
-def import_command(
+def import_export(
     source: str,
+    path: str,
     checkpoint_file: str | None,
     key_texts: Sequence[str],
+    *,
     as_json: bool,
-    store_path: str | None,
 ) -> None:
-    """Append the records of EXPORT to the store that they go on from, byte for byte.
-
-    A range from the first record makes a new store. Everything is checked before anything is
-    appended; with --checkpoint, also that the records are of the log that it was taken of.
-    """
-    path = path_of(store_path)
+    """Append the records of an export to the store that they go on from, and say so."""
     known, _ = _known(checkpoint_file, key_texts)
     found = importing.import_records(source, path, known=known)
     if as_json:

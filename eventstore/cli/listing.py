@@ -232,7 +232,8 @@ def show(image: str, at: str | None, raw: bool, as_json: bool, store_path: str |
             sys.stdout.buffer.write(found.raw_json)
             return
         if as_json:
-            output.json_line(shapes.whole(view, found, names))
+            manifests = store.manifests(image_id, as_of=view.position)
+            output.json_line(shapes.whole(view, found, names, manifests))
             return
         _headline(view, at)
         for name, value in _facts(store, view, found, names):
@@ -269,6 +270,10 @@ def _facts(
     for layer in image.root_fs.diff_ids:
         yield "layer", layer
     yield "chain id", image.root_fs.chain_id() or "-"
+    for manifest in store.manifests(image.id, as_of=view.position):
+        yield "manifest", f"{manifest.digest}  {manifest.media_type}  {manifest.size} bytes"
+        for packed in manifest.layers:
+            yield "packed layer", f"{packed.digest}  {packed.media_type}  {packed.size} bytes"
     yield "config", f"{len(image.raw_json)} bytes; --raw prints them"
     yield "records", f"{len(records)}; the last is @{last.position}, by {last.actor}"
 

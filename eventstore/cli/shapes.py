@@ -15,8 +15,10 @@ from eventstore.errors import RedactedError
 from eventstore.events import (
     Compacted,
     Created,
+    Described,
     Event,
     LastUpdatedSet,
+    Manifest,
     ParentSet,
     Record,
     Tagged,
@@ -27,6 +29,7 @@ from eventstore.verify import Problem
 from eventstore.view import ImageView
 
 if TYPE_CHECKING:
+    from eventstore.adding import AddReport
     from eventstore.sync import SyncReport
 
 KINDS = {
@@ -39,6 +42,7 @@ KINDS = {
     "Deleted": "deleted",
     "Redacted": "redacted",
     "Compacted": "compacted",
+    "Described": "described",
 }
 
 
@@ -53,6 +57,8 @@ def detail(event: Event) -> str:
         return f"parent {digest.short(event.parent_id)}" if event.parent_id else "no parent"
     if isinstance(event, LastUpdatedSet):
         return clock_time(event.instant)
+    if isinstance(event, Described):
+        return f"manifest {digest.short(event.manifest.digest)}"
     if isinstance(event, Compacted):
         return f"through @{event.through}"
     return references.shown(event.name) if isinstance(event, Tagged | Untagged) else ""
@@ -83,9 +89,24 @@ def event(event: Event) -> dict[str, Any]:
         shape |= {"instant": utc(event.instant), "instant_ns": event.instant_ns}
     elif isinstance(event, Tagged | Untagged):
         shape |= {"name": event.name, "before": event.before}
+    elif isinstance(event, Described):
+        shape["manifest"] = manifest(event.manifest)
     elif isinstance(event, Compacted):
         shape |= {"through": event.through, "root_hash": event.root_hash.hex()}
     return shape
+
+
+def manifest(found: Manifest) -> dict[str, Any]:
+    """Return a manifest that leads to an image."""
+    return {
+        "digest": found.digest,
+        "media_type": found.media_type,
+        "size": found.size,
+        "layers": [
+            {"digest": layer.digest, "media_type": layer.media_type, "size": layer.size}
+            for layer in found.layers
+        ],
+    }
 
 
 def fact(image_id: str, name: str, value: object, blamed: Record) -> dict[str, Any]:
@@ -126,12 +147,15 @@ def unreadable(
     }
 
 
-def whole(view: ImageView, image: Image, names: Sequence[str]) -> dict[str, Any]:
+def whole(
+    view: ImageView, image: Image, names: Sequence[str], manifests: Sequence[Manifest]
+) -> dict[str, Any]:
     """Return an image with all that is known of it."""
     shape = listed(view, image, names)
     shape["layers"] = list(image.root_fs.diff_ids)
     return shape | {
         "chain_id": image.root_fs.chain_id() or None,
+        "manifests": [manifest(found) for found in manifests],
         "children": view.children(image.id),
         "position": view.position,
         "config": _config(image.raw_json),
@@ -183,6 +207,26 @@ def sync_report(source: str, found: SyncReport) -> dict[str, Any]:
         "marked_built": found.marked_built,
         "tagged": found.tagged,
         "untagged": found.untagged,
+        "unchanged": found.unchanged,
+        "passed_over": [
+            {"kind": entry.kind, "name": entry.name, "detail": entry.detail}
+            for entry in found.passed_over
+        ],
+        "after": found.after,
+        "position": found.position,
+    }
+
+
+def add_report(source: str, found: AddReport) -> dict[str, Any]:
+    """Return what an import of images did."""
+    return {
+        "source": source,
+        "dry_run": found.dry_run,
+        "images": found.images,
+        "created": found.created,
+        "parents_set": found.parents_set,
+        "tagged": found.tagged,
+        "described": found.described,
         "unchanged": found.unchanged,
         "passed_over": [
             {"kind": entry.kind, "name": entry.name, "detail": entry.detail}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from eventstore import clock
-from eventstore.events import Created
+from eventstore.events import Created, Manifest
 from eventstore.image import parse_instant
 
 CONFIGS_SIZE_MAX = 1 << 30
@@ -73,11 +73,13 @@ class Findings(Struct, frozen=True):
         passed_over: what does not count, in the order in which it was met.
         names: canonical names and the ids of their images, which need not all be listed; None if
             the source does not tell.
+        manifests: ids of images and the manifests that lead to them, where the source has any.
     """
 
     images: list[SourceImage]
     passed_over: list[PassedOver]
     names: dict[str, str] | None = None
+    manifests: dict[str, list[Manifest]] = {}
 
 
 def unknown(image_id: str) -> bytes | None:

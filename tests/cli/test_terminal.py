@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from archive_making import MANIFEST_TYPE, archive, descriptor, layout, manifest_of, member, saved
 from attacking import TOOLS
 from docker_data import imagedb, unpack
 from docker_stand_in import StandIn, exported
@@ -82,6 +83,21 @@ def evil_config() -> bytes:
     text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
     huge = b'"huge": %s, "far": 1e999999, "half": "\\ud800", ' % (b"9" * 5000)
     return b"{" + huge + b'"bytes": "\xff\xe2\x82", ' + text[1:]
+
+
+def evil_archive() -> bytes:
+    """Return an archive whose names, of members, images and types, are hostile."""
+    raw, manifest = evil_config(), manifest_of(evil_config(), layers=2)
+    annotations = {"io.containerd.image.name": EVIL}
+    named = [
+        descriptor(manifest, MANIFEST_TYPE, annotations=annotations),
+        descriptor(manifest, EVIL),
+        descriptor(manifest, MANIFEST_TYPE) | {"digest": EVIL},
+    ]
+    saved_too = saved({"Config": EVIL, "RepoTags": [EVIL], "Parent": EVIL})
+    text = "".join(sign for sign in EVIL if sign >= " ")
+    members = (member(f"/{text}"), member(text, kind=b"2", to=text), member(text, kind=b"3"))
+    return archive(layout(named, manifest, raw) | saved_too, *members)
 
 
 def damage(store_path: Path) -> None:
@@ -162,6 +178,7 @@ def scene(tmp_path: Path, daemon: StandIn) -> Scene:
     (content / id_of(bad)[7:]).write_bytes(bad)
     (folder / "bad.json").write_bytes(bad)
     (folder / "evil.json").write_bytes(evil_config())
+    (folder / "evil.tar").write_bytes(evil_archive())
     evil_proof(folder, store_path)
     evil_root(folder)
     hosts = [["sync", place, "--dry-run"] for place in (str(folder / "root"), daemon.address)]
@@ -223,6 +240,8 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["export", str(folder / f"images {len(ARGUMENT)}{ARGUMENT}"), "--as", "docker-imagedb"],
         ["check-export", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")],
         ["check-export", ARGUMENT], ["import", ARGUMENT], ["import", str(folder)],
+        ["import", str(folder / "evil.tar"), "-m", EVIL], ["import", ARGUMENT, "--platform", EVIL],
+        ["import", str(folder / "evil.tar"), "--json"], ["import", str(folder / "evil.json")],
         ["import", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")],
         ["restore-image", gone, "-m", EVIL], ["undo", "@1"], ["undo", "@1", "--only"],
     ]  # fmt: skip

@@ -31,7 +31,13 @@ def first_moment(answers: dict[str, Any]) -> int:
 
 def test_there_is_a_golden_store_of_every_format_that_is_supported() -> None:
     """Format 1 has one, and one for each later event; a new format must bring its own."""
-    assert [path.name for path in GOLDEN] == ["v1", "v1-compacted", "v1-names", "v1-redacted"]
+    assert [path.name for path in GOLDEN] == [
+        "v1",
+        "v1-compacted",
+        "v1-described",
+        "v1-names",
+        "v1-redacted",
+    ]
 
 
 def test_they_hold_every_tag_that_was_ever_written() -> None:
@@ -50,6 +56,14 @@ def test_a_golden_store_is_sound(golden: tuple[Path, dict[str, Any]]) -> None:
     path, _ = golden
     with ImageStore.open(path) as store:
         assert list(store.verify()) == []
+
+
+def test_every_image_has_the_manifests_that_it_had(golden: tuple[Path, dict[str, Any]]) -> None:
+    """The first stores hold none."""
+    path, answers = golden
+    with ImageStore.open(path, read_only=True) as store:
+        for image_id, said in answers.get("manifests", {}).items():
+            assert repr(store.manifests(image_id)) == said
 
 
 def test_every_name_means_what_it_meant(golden: tuple[Path, dict[str, Any]]) -> None:

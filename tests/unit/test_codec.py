@@ -11,8 +11,11 @@ import pytest
 
 from eventstore import (
     CorruptionError,
+    Described,
     ImageStore,
     LastUpdatedSet,
+    Manifest,
+    ManifestLayer,
     MarkedBuilt,
     Redacted,
     Tagged,
@@ -62,6 +65,58 @@ def test_what_redacted_stores_is_its_tag_and_the_digest() -> None:
         1, time_ns=7, actor="a", reason="", batch=1, previous=0, event=Redacted(bytes(32))
     )
     assert record.raw == raw
+
+
+def test_the_bytes_of_described_stay_as_they_are() -> None:
+    """Time 7, by `a`, without a reason; a manifest of 400 bytes, and one layer of 7."""
+    layer = ManifestLayer("t/l", b"\x01" + b"\x22" * 32, 7)
+    event = Described(bytes(32), Manifest(b"\x11" * 32, "t/m", 400, (layer,)))
+    raw = bytes.fromhex(
+        f"96 07 a1 61 a0 01 00 93 0b c4 20 {'00' * 32} 94 c4 20 {'11' * 32} a3 74 2f 6d cd 01 90"
+        f" 91 93 a3 74 2f 6c c4 21 01 {'22' * 32} 07"
+    )
+    raw += crc32(raw, crc32((1).to_bytes(8, "big"))).to_bytes(4, "big")
+    encoded = codec.encode(1, time_ns=7, actor="a", reason="", batch=1, previous=0, event=event)
+    assert encoded.raw.hex() == raw.hex()
+    assert codec.decode(1, raw).event == event
+
+
+SHA256, TEXT = b"\1" + b"\2" * 32, b"\0sha512:" + b"a" * 128
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        [b"\1" * 31, "t", 1, []],
+        [b"\1" * 32, "t\x1b", 1, []],
+        [b"\1" * 32, "t" * 256, 1, []],
+        [b"\1" * 32, "\u00e9", 1, []],
+        [b"\1" * 32, "t", -1, []],
+        [b"\1" * 32, "t", 2**63, []],
+        [b"\1" * 32, "t", 1, [["t", SHA256, 1]] * 1025],
+        [b"\1" * 32, "t", 1, [["t", SHA256[:-1], 1]]],
+        [b"\1" * 32, "t", 1, [["t", TEXT + b"a", 1]]],
+        [b"\1" * 32, "t", 1, [["t", b"\0sha512:\n", 1]]],
+        [b"\1" * 32, "t", 1, [["t", b"\0\xff", 1]]],
+        [b"\1" * 32, "t", 1, [["t\n", SHA256, 1]]],
+        [b"\1" * 32, "t", 1, [["t", SHA256, -1]]],
+        [b"\1" * 32, "t", 1, [["t", SHA256]]],
+        [b"\1" * 32, "t", 1],
+        None,
+    ],
+    ids=str,
+)
+def test_a_record_of_what_can_be_no_manifest_is_corruption(manifest: object) -> None:
+    """Nobody could have appended it; it is without bounds, or may steer a terminal."""
+    with pytest.raises(CorruptionError):
+        codec.decode(9, sealed(9, [1, "a", "", 9, 0, [11, b"\0" * 32, manifest]]))
+
+
+def test_a_manifest_at_its_bounds_is_read() -> None:
+    """The refusals above are of these bounds and of nothing else."""
+    layers = [["t" * 255, TEXT, 2**63 - 1]] * 1024
+    manifest = [b"\1" * 32, "", 0, layers]
+    codec.decode(9, sealed(9, [1, "a", "", 9, 0, [11, b"\0" * 32, manifest]]))
 
 
 @pytest.mark.parametrize(("tag", "shape"), [(7, Tagged), (8, Untagged)])
@@ -114,7 +169,7 @@ def test_a_store_with_a_record_of_the_first_shape_opens_and_answers(store_path: 
         assert store.as_of(position=2).get_last_updated(image_id) is not None
 
 
-@pytest.mark.parametrize("tag", [0, 11, 100, 2**40])
+@pytest.mark.parametrize("tag", [0, 12, 100, 2**40])
 def test_a_tag_of_a_later_version_is_named_and_never_skipped(tag: int) -> None:
     """The bytes are sound, so the answer is to update, not to restore."""
     raw = sealed(9, [1, "a", "", 9, 0, [tag, b"\0" * 32, "more"]])
