@@ -7,10 +7,10 @@ thread of its own for as long as it is open; what its task calls meanwhile, and 
 starts, goes there.
 
 Cancelling leaves nothing half done. A read is given up at once. A mutation, or the end of a
-transaction, that has begun is waited for, and then the task is cancelled: whether it is in the log
-can be read there, and nothing happens after that. One that has not begun never does. A transaction
-whose block is left by a cancellation is given up whole. Tasks wait for an open transaction on the
-event loop, not in a thread, so they can be cancelled meanwhile.
+transaction, that has begun is waited for, and then the task is cancelled: nothing happens after
+that, and `outcome` of the `CancelledError` says what came of it. One that has not begun never does.
+A transaction whose block is left by a cancellation is given up whole. Tasks wait for an open
+transaction on the event loop, not in a thread, so they can be cancelled meanwhile.
 
 An object belongs to one event loop.
 """
@@ -29,9 +29,12 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
+from eventstore import clock
 from eventstore.dropped import Horizon
 from eventstore.errors import StoreClosedError, StoreUsageError
 from eventstore.events import Record
+from eventstore.layers import LayerStore
+from eventstore.lmdb_env import MAP_SIZE
 from eventstore.meta import Fork
 from eventstore.reader import FOLLOW_INTERVAL_SECONDS
 from eventstore.store import ImageStore
@@ -42,6 +45,36 @@ _AT_ONCE = 256
 _blocks: ContextVar[tuple[AsyncTransaction, ...]] = ContextVar("eventstore_blocks", default=())
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+class CallOutcome(Exception):  # noqa: N818 (it is the cause of a cancellation, never raised)
+    """What came of a call that was cancelled when it had begun.
+
+    Attributes:
+        done: whether it did all that it does: what it appends is on disk. Else nothing is.
+        result: what it would have returned.
+        error: why it did nothing, as it would have raised it.
+    """
+
+    def __init__(self, *, result: object = None, error: BaseException | None = None) -> None:
+        self.done = error is None
+        self.result = result
+        self.error = error
+        super().__init__("the call was done" if error is None else f"the call failed: {error}")
+
+
+def outcome(error: BaseException) -> CallOutcome | None:
+    """Return what came of the call that a `CancelledError` or a `TimeoutError` came out of.
+
+    None if it never began, and did nothing. `asyncio.timeout` knows only `CancelledError` itself
+    and no subclass of it, so this stands in its `__cause__`.
+    """
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, CallOutcome):
+            return at
+        at = at.__cause__
+    return None
 
 
 class _Call(Generic[_P, _T]):
@@ -134,20 +167,53 @@ class AsyncImageStore:
 
     @classmethod
     async def open(
-        cls, path: str | os.PathLike[str], *, threads: int = THREADS, **options: Any
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        layers: LayerStore | None = None,
+        actor: str | None = None,
+        operating_system: str | None = None,
+        read_only: bool = False,
+        create: bool = True,
+        map_size: int = MAP_SIZE,
+        map_size_max: int | None = None,
+        check_structure: bool = False,
+        now: clock.Clock = clock.system_clock,
+        threads: int = THREADS,
     ) -> Self:
         """Open the store in a directory, as `ImageStore.open` with the same options.
 
         Args:
             path: the store's directory.
+            layers: as of `ImageStore.open`, and so are the following.
+            actor: who appends.
+            operating_system: whose images with layers are accepted.
+            read_only: never write.
+            create: make the store if it is missing.
+            map_size: bytes of address space to reserve.
+            map_size_max: bytes that the store may grow to.
+            check_structure: check the whole file first.
+            now: gives nanoseconds since 1970, UTC.
             threads: how many calls run at once; so many mutations can share a commit.
-            options: those of `ImageStore.open`.
 
         Raises:
             EventStoreError: as `ImageStore.open`.
         """
         executor = ThreadPoolExecutor(1, thread_name_prefix="eventstore-open")
-        opening = executor.submit(partial(ImageStore.open, path, **options))
+        work = partial(
+            ImageStore.open,
+            path,
+            layers=layers,
+            actor=actor,
+            operating_system=operating_system,
+            read_only=read_only,
+            create=create,
+            map_size=map_size,
+            map_size_max=map_size_max,
+            check_structure=check_structure,
+            now=now,
+        )
+        opening = executor.submit(work)
         try:
             return cls(await _settled(opening), threads=threads)
         except BaseException:
@@ -452,6 +518,7 @@ async def _settled(running: Future[_T]) -> _T:
             running.cancel()  # does nothing if it has begun
     if cancelled is None:
         return waiting.result()
-    if not waiting.cancelled():
-        waiting.exception()  # or asyncio would complain that nobody has looked at it
-    raise cancelled
+    if waiting.cancelled():
+        raise cancelled
+    failure = waiting.exception()
+    raise cancelled from CallOutcome(result=None if failure else waiting.result(), error=failure)

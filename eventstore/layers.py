@@ -180,6 +180,11 @@ class Chains:
         self._read = read
         self._known: dict[str, LayerMetadata | None] = {}
 
+    def read_with(self, read: Callable[[str], NotedLayer | None]) -> None:
+        """Go on with another way to read, and look again for what was not there."""
+        self._read = read
+        self._known = {name: known for name, known in self._known.items() if known is not None}
+
     def metadata(self, chain_id: str) -> LayerMetadata:
         """Return what is noted of a layer.
 

@@ -20,7 +20,6 @@ from weakref import WeakSet, ref
 from eventstore import (
     clock,
     configs,
-    diff,
     digest,
     dropped,
     log,
@@ -48,6 +47,7 @@ from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
+from eventstore.tracing import traced, traced_steps
 from eventstore.view import ImageMap, ImageView
 
 FOLLOW_INTERVAL_SECONDS = 0.05
@@ -363,6 +363,7 @@ class StoreReader:
 
     # The past.
 
+    @traced("as_of")
     def as_of(
         self, *, position: int | None = None, time: datetime | int | None = None
     ) -> ImageView:
@@ -497,24 +498,6 @@ class StoreReader:
                 if txn.number == self._seen:  # nobody has committed between the two
                     return look(txn, found)
 
-    def diff(
-        self, a: ImageView | datetime | int, b: ImageView | datetime | int | None = None
-    ) -> diff.ViewDiff:
-        """Return what differs between two moments.
-
-        Between positions and times it costs what the records between them do, and where an image
-        was deleted there, an as-of besides.
-
-        Args:
-            a: a view, a position, or an aware datetime.
-            b: the same; now if not given.
-        """
-        if not isinstance(a, ImageView) and not isinstance(b, ImageView):
-            found = self._past.diff(self._at(a), self._at(b), self._head)
-            if found is not None:
-                return found
-        return diff.between(self._moment(a), self._moment(b))
-
     def _at(self, moment: datetime | int | None) -> int:
         """Return the position that a moment means.
 
@@ -529,28 +512,22 @@ class StoreReader:
             raise CompactedError(position, self._horizon.through)
         return position
 
-    def _moment(self, moment: ImageView | datetime | int | None) -> ImageView:
-        if isinstance(moment, ImageView):
-            return moment
-        if moment is None:
-            return self.as_of(position=self._committed())
-        if isinstance(moment, datetime):
-            return self.as_of(time=moment)
-        return self.as_of(position=moment)
-
-    def follow(self, after: int | None = None) -> Iterator[Record]:
+    def follow(
+        self, after: int | None = None, *, stop: threading.Event | None = None
+    ) -> Iterator[Record]:
         """Wait for records from any process, and yield each once, in order.
 
         It ends when the store is closed.
 
         Args:
             after: start behind this position; None starts at the present one.
+            stop: ends it when set, within a twentieth of a second.
         """
         position = self._committed() if after is None else after
-        return self._follow(position)
+        return self._follow(position, stop)
 
-    def _follow(self, position: int) -> Iterator[Record]:
-        while True:
+    def _follow(self, position: int, stop: threading.Event | None) -> Iterator[Record]:
+        while stop is None or not stop.is_set():
             try:
                 last = self._committed()
                 if last > position:
@@ -570,8 +547,9 @@ class StoreReader:
 
     def verify(self) -> Iterator[verify.Problem]:
         """Derive everything again from the log and yield what does not agree."""
-        return verify.verify(self._environment)
+        return traced_steps("verify", verify.verify(self._environment))
 
+    @traced("backup")
     def backup(self, destination: str | os.PathLike[str]) -> int:
         """Write a consistent copy into a new directory, while writers go on; return its position.
 

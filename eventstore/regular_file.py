@@ -23,6 +23,8 @@ _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LINK = (errno.ELOOP, errno.EMLINK)
+Stamp = tuple[int, int, int, int, int]
+"""Inode, mode, size, time of the last write, time of the last change, both in nanoseconds."""
 
 
 class IrregularFileError(Exception):
@@ -139,6 +141,20 @@ class Folder:
         except OSError as error:
             raise not_allowed(self.path / name, error) from error
         return True
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return what tells an entry from one that takes its place; None if it cannot be told."""
+        try:
+            status = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+        except OSError:
+            return None
+        return (
+            status.st_ino,
+            status.st_mode,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
 
     def names(self) -> list[str]:
         """Return the names of all that lies here, sorted.

@@ -56,6 +56,7 @@ from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import MAP_SIZE, Environment
 from eventstore.notices import Notices
 from eventstore.store_compaction import StoreCompactor
+from eventstore.tracing import traced
 from eventstore.turns import Judge
 from eventstore.view import ImageView
 from eventstore.writer import checked_text
@@ -82,6 +83,7 @@ class ImageStore(StoreCompactor):
         self._snapshot_at = self._newest_snapshot()
 
     @classmethod
+    @traced("open")
     def open(
         cls,
         path: str | os.PathLike[str],
@@ -504,6 +506,7 @@ class ImageStore(StoreCompactor):
         self._snapshot_at = max(self._snapshot_at, view.position)
         return snapshots.SnapshotInfo(view.position, view.time_ns, len(view))
 
+    @traced("snapshot")
     def _store_snapshot(self, view: ImageView) -> None:
         """Store a view that was frozen, and let the live one lie over it from here on."""
         stored, newest = view, self._newest_snapshot()

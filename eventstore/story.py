@@ -2,7 +2,8 @@
 
 What happens to one image may change another: its deletion orphans its children, and a name that it
 is given is taken from whoever had it. No record of the other's says so. Here they are found, by
-walking the streams of the parents that an image had, and the histories of its names.
+walking the streams of the parents that an image had, and the histories of its names. And what
+differs between two moments.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from itertools import islice, pairwise, takewhile
 
-from eventstore import blame, digest, digest_set, dropped, log
+from eventstore import blame, diff, digest, digest_set, dropped, log
 from eventstore.blame import Blame
 from eventstore.errors import CorruptionError, ImageNotFoundError, StoreUsageError
 from eventstore.events import Deleted, ParentSet, Record, Tagged, Untagged
@@ -124,6 +125,33 @@ class StoryReader(ManifestReader):
                 low = middle
         with self._environment.read() as txn:
             return log.read_one(txn, high)
+
+    def diff(
+        self, a: ImageView | datetime | int, b: ImageView | datetime | int | None = None
+    ) -> diff.ViewDiff:
+        """Return what differs between two moments.
+
+        Between positions and times it costs what the records between them do, and where an image
+        was deleted there, an as-of besides.
+
+        Args:
+            a: a view, a position, or an aware datetime.
+            b: the same; now if not given.
+        """
+        if not isinstance(a, ImageView) and not isinstance(b, ImageView):
+            found = self._past.diff(self._at(a), self._at(b), self._head)
+            if found is not None:
+                return found
+        return diff.between(self._moment(a), self._moment(b))
+
+    def _moment(self, moment: ImageView | datetime | int | None) -> ImageView:
+        if isinstance(moment, ImageView):
+            return moment
+        if moment is None:
+            return self.as_of(position=self._committed())
+        if isinstance(moment, datetime):
+            return self.as_of(time=moment)
+        return self.as_of(position=moment)
 
     def search_history(self, term: str) -> str:
         """Return the id of the one image, there now or ever before, that `term` names.

@@ -13,7 +13,7 @@ that image stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -22,6 +22,7 @@ from eventstore import digest, references
 from eventstore.errors import CorruptionError, MassDeleteError, RedactedError
 from eventstore.sources.found import ConfigOf, PassedOver, SourceImage
 from eventstore.store import ImageStore
+from eventstore.tracing import traced
 from eventstore.view import ImageView
 
 DELETIONS_UNQUESTIONED = 10
@@ -67,6 +68,7 @@ class _DryRunEnded(Exception):  # noqa: N818 (it ends a block, it is no error)
     """Leaves the transaction of a dry run, so that nothing of it is appended."""
 
 
+@traced("sync")
 def sync(
     store: ImageStore,
     images: Sequence[SourceImage],
@@ -76,6 +78,7 @@ def sync(
     reason: str = "sync",
     dry_run: bool = False,
     allow_mass_delete: bool = False,
+    same: tuple[int, Collection[str]] = (0, ()),
 ) -> SyncReport:
     """Append what makes the store equal to `images`.
 
@@ -88,6 +91,9 @@ def sync(
         reason: why, for the records.
         dry_run: find out, append nothing.
         allow_mass_delete: delete more than half of the images, and more than ten, without asking.
+        same: a position after which a sync left the store equal to the source, and ids of images
+            that the source lists as it did then; they are looked at no further if the store still
+            is at that position.
 
     Raises:
         MassDeleteError: it would delete more than that.
@@ -95,7 +101,7 @@ def sync(
         StoreReadOnlyError: the store was opened for reading only.
         StoreFullError: there is no room; nothing was changed.
     """
-    run = _Run(store, images, {entry.name for entry in passed_over if entry.unsure}, names)
+    run = _Run(store, images, {entry.name for entry in passed_over if entry.unsure}, names, same)
     try:
         with store.transaction(reason=reason):
             run.find(allow_mass_delete=allow_mass_delete or dry_run)
@@ -134,7 +140,9 @@ class _Run:
         images: Sequence[SourceImage],
         unsure: set[str],
         names: Mapping[str, str] | None = None,
+        same: tuple[int, Collection[str]] = (0, ()),
     ) -> None:
+        self.same_at, self.same = same
         self.store = store
         self.unsure = unsure
         self.wanted = {image.image_id: image for image in images}
@@ -153,11 +161,14 @@ class _Run:
         # In a transaction this is the batch's own view: it moves with each mutation below.
         view = self.view = self.store.view()
         self.after = view.position
+        if self.after != self.same_at:
+            self.same = ()
         present = {digest.to_text(image) for image in view.digests()}
         self._refuse_redacted(present)
         self.created = sorted(self.wanted.keys() - present)
         self.deleted = sorted(present - self.wanted.keys() - self.unsure)
-        kept = sorted((present & self.wanted.keys()) - self.unsure)
+        looked_at = self.wanted.keys() - set(self.same)
+        kept = sorted((present & looked_at) - self.unsure)
         self.recreated = [
             image_id
             for image_id in kept
@@ -246,7 +257,7 @@ class _Run:
         cycle can arise on the way, even if two images have changed places.
         """
         done: set[str] = set()
-        for image_id in sorted(self.wanted):
+        for image_id in sorted(self.wanted.keys() - set(self.same)):
             path: list[str] = []
             at: str | None = image_id
             while at is not None and at not in done:

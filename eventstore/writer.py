@@ -26,6 +26,7 @@ from eventstore.lmdb_env import Environment, WriteSession
 from eventstore.lmdb_transaction import MapFullError
 from eventstore.notices import Notices
 from eventstore.proofs import StoreProver
+from eventstore.tracing import span
 from eventstore.turns import Judge, Request, Turns
 from eventstore.view import fold
 
@@ -399,8 +400,9 @@ class StoreWriter(StoreProver):
             self._committing = {record.position: record.raw for record in batch.records}
         while True:
             try:
-                session.run(batch.write)
-                session.commit()
+                with span("commit", records=len(batch.records)):
+                    session.run(batch.write)
+                    session.commit()
                 return session
             except MapFullError:
                 session.abort()

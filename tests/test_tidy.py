@@ -20,6 +20,7 @@ PACKAGE = TOP / "eventstore"
 ORDER = [
     "errors",
     "notices",
+    "tracing",
     "clock",
     "host",
     "digest",
@@ -99,6 +100,8 @@ ORDER = [
     "sources",
     "sync",
     "adding",
+    "watching",
+    "testing",
     "cli",
     "__main__",
 ]
@@ -133,6 +136,9 @@ EXTRAS = {
     "archive_bytes.py": {"zstandard"},
     "docker_daemon.py": {"docker"},
     "ed25519.py": {"cryptography"},
+    "testing.py": {"pytest"},
+    "tracing.py": {"opentelemetry"},
+    "watching.py": {"watchfiles"},
 }
 LMDB_MODULES = {"lmdb_env.py", "lmdb_files.py", "lmdb_structure.py", "lmdb_transaction.py"}
 SHORTENED = {

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli import output, shapes
+from eventstore.cli import following, output, shapes
 from eventstore.cli.options import json_option, open_to_write, path_of, store_option, write_options
 from eventstore.cli.output import line
 
 if TYPE_CHECKING:
     from eventstore.sync import SyncReport
 
+PREFIX = "docker://"
+
 
 @click.command()
 @click.argument("source", type=click.Path(readable=False))
+@click.option("--watch", is_flag=True, help="Follow SOURCE and record each change, until stopped.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option(
     "--allow-mass-delete",
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 @store_option
 def sync(
     source: str,
+    watch: bool,
     dry_run: bool,
     allow_mass_delete: bool,
     system: str | None,
@@ -50,15 +54,25 @@ def sync(
     images (/var/lib/containers/storage; without root ~/.local/share/containers/storage), or
     its <driver>-images folder; or the address of a running Docker daemon: docker://, or
     docker:///PATH for a socket that is not /var/run/docker.sock. It is only read.
+
+    With --watch, which is for Docker's files, each change is recorded within a second; what
+    goes wrong is told and tried again; SIGINT and SIGTERM end it with 0.
     """
     from eventstore.errors import StoreNotFoundError
     from eventstore.sources.finding import find
     from eventstore.sync import configs_in
     from eventstore.sync import sync as run_sync
 
+    why = _why(source, reason)
+    if watch:
+        if dry_run:
+            raise click.UsageError("--watch records what changes: it does not go with --dry-run")
+        _watch(
+            source, system, actor, why, store_path, allow_mass_delete=allow_mass_delete,
+            as_json=as_json,
+        )  # fmt: skip
+        return
     place = find(source)
-    named = source if isinstance(place.path, str) else os.path.abspath(source)
-    why = f"sync of {named}" if reason is None else reason
     with ExitStack() as stack:
         path = path_of(store_path)
         try:
@@ -77,7 +91,7 @@ def sync(
             findings.images,
             findings.passed_over,
             names=findings.names,
-            reason=why.encode("utf-8", "backslashreplace").decode(),
+            reason=why,
             dry_run=dry_run,
             allow_mass_delete=allow_mass_delete,
         )
@@ -85,6 +99,43 @@ def sync(
         output.json_line(shapes.sync_report(output.path_text(str(place.path)), found))
     else:
         _print(str(place.path), found)
+
+
+def _why(source: str, reason: str | None) -> str:
+    """Return the reason of a sync, as it can be stored whatever bytes a path has."""
+    if reason is None:
+        named = source if source.startswith(PREFIX) else os.path.abspath(source)
+        reason = f"sync of {named}"
+    return reason.encode("utf-8", "backslashreplace").decode()
+
+
+def _watch(
+    source: str,
+    system: str | None,
+    actor: str | None,
+    reason: str,
+    store_path: str | None,
+    *,
+    allow_mass_delete: bool,
+    as_json: bool,
+) -> None:
+    """Follow a Docker database until stopped."""
+    from eventstore.sources.docker_watched import WatchedImageDB
+
+    if source.startswith(PREFIX):
+        raise click.UsageError("--watch follows Docker's files, not a daemon's socket")
+    with following.until_stopped() as stop:
+        watched = WatchedImageDB(source, operating_system=system)
+        with open_to_write(path_of(store_path), actor=actor, create=True) as store:
+            following.watch_source(
+                store,
+                watched,
+                str(watched.path),
+                reason=reason,
+                allow_mass_delete=allow_mass_delete,
+                as_json=as_json,
+                stop=stop,
+            )
 
 
 def _print(source: str, found: SyncReport) -> None:

@@ -45,8 +45,8 @@ from eventstore.errors import InvalidImageError, LayerNotFoundError, SourceError
 from eventstore.events import Created, pack_chain
 from eventstore.go_json import decode_text
 from eventstore.image import CONFIG_SIZE_MAX, Image
-from eventstore.layers import Chains, noted_layer
-from eventstore.regular_file import Folder, IrregularFileError
+from eventstore.layers import Chains
+from eventstore.regular_file import Folder, IrregularFileError, Stamp
 from eventstore.sources import docker_names, parents
 from eventstore.sources.found import (
     CONFIGS_SIZE_MAX,
@@ -57,6 +57,7 @@ from eventstore.sources.found import (
     last_update,
     unknown,
 )
+from eventstore.sources.remembered import Remembered, layers_in
 
 METADATA_SIZE_MAX = 4096
 _TEMPORARY = ".tmp-"
@@ -95,7 +96,7 @@ class NoImageDBError(SourceError):
 class _Entry:
     """One config on its way through the stages of a reading."""
 
-    __slots__ = ("chain_id", "config", "image_id", "name", "os", "refused")
+    __slots__ = ("chain_id", "config", "image_id", "known", "name", "os", "refused", "stamp")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -103,6 +104,8 @@ class _Entry:
         self.config: bytes | None = None
         self.chain_id = self.os = ""
         self.refused: PassedOver | None = None
+        self.known: Created | None = None  # from the last reading
+        self.stamp: Stamp | None = None
 
     def go_through(self, stage: Callable[[_Entry], None]) -> None:
         """Do the next thing with it, unless it was refused."""
@@ -121,6 +124,8 @@ class _Entry:
 
         Among the configs of a hostile source each may be little more than one such name.
         """
+        if self.known is not None:
+            return self.known
         if len(self.chain_id) + len(self.os) > _KEPT_LENGTH_MAX:
             return None
         chain = pack_chain(self.chain_id) if self.chain_id else None
@@ -163,13 +168,21 @@ class DockerImageDB:
             raise SourceError(repr(str(path)), f"is no path: {error}") from error
 
     def read(
-        self, *, operating_system: str | None = None, config_of: ConfigOf = unknown
+        self,
+        *,
+        operating_system: str | None = None,
+        config_of: ConfigOf = unknown,
+        remembered: Remembered | None = None,
+        told: Collection[str] | None = None,
     ) -> Findings:
         """Read all images and what is known of them.
 
         Args:
             operating_system: whose images with layers count; the host's if not given.
             config_of: of no use here: reading a config costs less than looking for it.
+            remembered: what the last reading found; what has not changed since is taken from it.
+            told: names of the entries that may have changed since; None if nobody knows, so that
+                all are looked at.
 
         Raises:
             SourceError: a folder or file may not be read, so that the list would not be whole.
@@ -183,18 +196,22 @@ class DockerImageDB:
             if self._folder(stack, self._beside, *self._layerdb) is not None:
                 # Whether layers are there can only be told if these are folders, or nothing.
                 below = (*self._layerdb, digest.ALGORITHM)
-                layers = _layers_in(self._folder(stack, self._beside, *below))
+                layers = layers_in(self._folder(stack, self._beside, *below), remembered)
             system = operating_system or host.operating_system()
-            found = _Reading(content, metadata, layers, system).findings()
-        return self._with_names(found)
+            found = _Reading(content, metadata, layers, system, remembered).findings(told)
+        return self._with_names(found, remembered)
 
-    def _with_names(self, found: Findings) -> Findings:
+    def _with_names(self, found: Findings, remembered: Remembered | None) -> Findings:
         """Add the names of images, from the file that lies beside the database."""
         # An `imagedb` that was named itself may be a copy of that folder alone.
         whole = bool(self._below)
         passed_over = list(found.passed_over)
         names = docker_names.read_names(
-            self._beside, self._layerdb[:-1], whole=whole, passed_over=passed_over
+            self._beside,
+            self._layerdb[:-1],
+            whole=whole,
+            passed_over=passed_over,
+            remembered=remembered,
         )
         known = {image.image_id for image in found.images}
         known.update(entry.name for entry in found.passed_over if entry.unsure)
@@ -223,7 +240,9 @@ class _Reading:
         metadata: Folder | None,
         layers: Chains | None,
         system: str,
+        remembered: Remembered | None,
     ) -> None:
+        self._remembered = remembered
         self._content = content
         self._metadata = metadata
         self._layers = layers
@@ -231,16 +250,50 @@ class _Reading:
         self._passed_over: list[PassedOver] = []
         self._unsure: set[str] = set()
 
-    def findings(self) -> Findings:
-        """Read everything."""
+    def findings(self, told: Collection[str] | None = None) -> Findings:
+        """Read everything, or what was told of and what came or went, if the rest is known."""
+        remembered, changed = self._remembered, None
+        if remembered is not None and told is not None:
+            changed = remembered.changed(self._content, self._metadata, told)
+        elif remembered is not None:
+            remembered.list_all(self._content, self._metadata)
+        if remembered is None or changed is None:
+            images = self._read_all()
+        else:
+            images = self._read_some(remembered, changed)
+        if remembered is not None:
+            remembered.images = images.copy()
+            remembered.passed_over = self._passed_over.copy()
+        parents.check(images, self._unsure, self._pass_over)
+        ordered = [images[image_id] for image_id in sorted(images)]
+        return Findings(ordered, self._passed_over)
+
+    def _read_all(self) -> dict[str, SourceImage]:
         names = self._content.names()
+        if self._remembered is not None:
+            self._remembered.begin(frozenset(names))
         configs = dict(self._configs(names))
         noted = None if self._metadata is None else self._metadata.entries()
         images = dict(self._with_metadata(configs, noted or {}))
-        parents.check(images, self._unsure, self._pass_over)
         self._gone(noted or {}, frozenset(names))
-        ordered = [images[image_id] for image_id in sorted(images)]
-        return Findings(ordered, self._passed_over)
+        return images
+
+    def _read_some(self, remembered: Remembered, changed: set[str]) -> dict[str, SourceImage]:
+        """Read some entries, and take the others as they were."""
+        ids = {digest.PREFIX + name for name in changed}
+        entries = {"/".join((*_CONTENT, name)) for name in changed} | ids
+        entries |= {"/".join((*_METADATA, name)) for name in changed}
+        self._passed_over = [entry for entry in remembered.passed_over if entry.name not in entries]
+        self._unsure = {entry.name for entry in self._passed_over if entry.unsure}
+        images = {name: image for name, image in remembered.images.items() if name not in ids}
+        there = sorted(name for name in changed if self._content.has(name))
+        configs = dict(self._configs(there))
+        noted = [
+            name for name in changed if self._metadata is not None and self._metadata.has(name)
+        ]
+        images.update(self._with_metadata(configs, noted))
+        self._gone(noted, there)
+        return images
 
     def _configs(self, names: list[str]) -> Iterator[tuple[str, _Config]]:
         """Iterate over ids and configs of the images that Docker would list.
@@ -258,7 +311,10 @@ class _Reading:
                     self._pass_over_config(entry.refused)
                 elif entry.config is not None:
                     room -= len(entry.config)
-                    yield entry.image_id, (entry.config, entry.created())
+                    created = entry.created()
+                    if self._remembered is not None:
+                        self._remembered.keep_config(entry.name, entry.stamp, entry.config, created)
+                    yield entry.image_id, (entry.config, created)
             if room < 0:
                 raise SourceError(
                     str(self._content.path), f"holds more than {CONFIGS_SIZE_MAX} bytes of configs"
@@ -284,6 +340,12 @@ class _Reading:
             raise _Refused("crash-leftover", "Docker was killed before it was renamed")
         if digest.parse(entry.image_id) is None:
             raise _Refused("not-a-digest", "its name is no SHA-256 in hex")
+        if self._remembered is not None:
+            entry.stamp, config, known = self._remembered.config(self._content, entry.name)
+            if known is not None:
+                entry.config, entry.known = config, known
+                entry.chain_id, entry.os = known.chain_id or "", known.os
+                return
         entry.config = _bytes(self._content, entry.name, CONFIG_SIZE_MAX)
 
     def _find_layers(self, entry: _Entry) -> None:
@@ -316,6 +378,11 @@ class _Reading:
         """
         for image_id, (config, created) in configs.items():
             name = image_id.removeprefix(digest.PREFIX)
+            if self._remembered is not None and self._metadata is not None and name in noted:
+                known = self._remembered.image(self._metadata, name, config)
+                if known is not None:
+                    yield image_id, known
+                    continue
             try:
                 folder = None
                 if self._metadata is not None and name in noted:
@@ -325,16 +392,36 @@ class _Reading:
                 self._pass_over(error.kind, image_id, detail, unsure=error.unsure)
                 folder = None
             if folder is None:
-                yield image_id, SourceImage(image_id, config, created=created)
-                continue
-            with folder:
-                yield image_id, self._image(image_id, config, created, folder)
+                found = SourceImage(image_id, config, created=created)
+            else:
+                with folder:
+                    found = self._image(image_id, config, created, folder)
+            if self._content.has(name):  # Docker removes it after the metadata
+                yield image_id, found
 
     def _image(
         self, image_id: str, config: bytes, created: Created | None, folder: Folder
     ) -> SourceImage:
         """Return an image with what its metadata says, its parent unchecked."""
         entries = folder.entries()
+        name = image_id.removeprefix(digest.PREFIX)
+        before = len(self._passed_over)
+        stamps: list[Stamp | None] = []
+        if self._remembered is not None and self._metadata is not None:
+            stamps = self._remembered.stamps(self._metadata, name, entries)
+        image = self._image_of(image_id, config, created, folder, entries)
+        if self._remembered is not None and len(self._passed_over) == before:
+            self._remembered.keep_image(name, entries, stamps, image)
+        return image
+
+    def _image_of(
+        self,
+        image_id: str,
+        config: bytes,
+        created: Created | None,
+        folder: Folder,
+        entries: dict[str, bool],
+    ) -> SourceImage:
         for name in sorted(entries.keys() - _METADATA_KEYS):
             if name.startswith(_TEMPORARY):
                 self._pass_over("crash-leftover", image_id, f"{name} was never renamed")
@@ -489,7 +576,7 @@ def _bytes(folder: Folder, name: str, size_max: int, *, regular: bool = False) -
 def _decode(entry: _Entry) -> None:
     """Refuse a config that is not what its name says, or that Docker's restore would not list."""
     config = entry.config
-    if config is None:
+    if config is None or entry.known is not None:
         return
     try:
         image = Image.from_stored(config)
@@ -502,11 +589,6 @@ def _decode(entry: _Entry) -> None:
         entry.chain_id, entry.os = image.root_fs.chain_id(), image.os
     if found != entry.image_id:
         raise _Refused("digest-mismatch", f"its content is {found}")
-
-
-def _layers_in(folder: Folder | None) -> Chains:
-    """Return what is known of the layers in `layerdb/sha256`; without it none is there."""
-    return Chains(lambda chain_id: None if folder is None else noted_layer(folder, chain_id))
 
 
 def _printable(text: str) -> str:

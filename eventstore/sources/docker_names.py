@@ -22,6 +22,7 @@ from eventstore.errors import InvalidReferenceError, SourceError
 from eventstore.go_json import GoJSONError
 from eventstore.regular_file import Folder, IrregularFileError
 from eventstore.sources.found import PassedOver, printable
+from eventstore.sources.remembered import Remembered
 
 REPOSITORIES = "repositories.json"
 REPOSITORIES_SIZE_MAX = 1 << 25
@@ -31,7 +32,12 @@ _repositories = go_json.struct_of(
 
 
 def read_names(
-    path: Path, below: tuple[str, ...], *, whole: bool, passed_over: list[PassedOver]
+    path: Path,
+    below: tuple[str, ...],
+    *,
+    whole: bool,
+    passed_over: list[PassedOver],
+    remembered: Remembered | None = None,
 ) -> dict[str, str] | None:
     """Return canonical names and the ids of their images.
 
@@ -40,6 +46,7 @@ def read_names(
         below: names of the folders that lead from there to the one with the file.
         whole: whether that is surely the folder of a storage driver, where no file means no name.
         passed_over: takes what does not count.
+        remembered: what the last reading found.
 
     Returns:
         The names; None if they cannot be told.
@@ -49,6 +56,10 @@ def read_names(
         if folder is None:
             return None
         with folder:
+            stamp = None if remembered is None else folder.stamp(REPOSITORIES)
+            known = None if remembered is None else remembered.names(stamp)
+            if known is not None:
+                return known
             raw = folder.read(REPOSITORIES, REPOSITORIES_SIZE_MAX)
         if raw is None:
             return {} if whole else None
@@ -57,7 +68,11 @@ def read_names(
         detail = error.detail if isinstance(error, IrregularFileError) else str(error)
         passed_over.append(PassedOver("names-unreadable", REPOSITORIES, printable(detail)))
         return None
-    return _names(decoded.get("names") or {}, passed_over)
+    before = len(passed_over)
+    found = _names(decoded.get("names") or {}, passed_over)
+    if remembered is not None:
+        remembered.keep_names(stamp, found if len(passed_over) == before else None)
+    return found
 
 
 def _names(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import random
 import time
@@ -19,7 +20,7 @@ from eventstore import (
     StoreNotFoundError,
     StoreUsageError,
 )
-from eventstore.async_store import AsyncImageStore
+from eventstore.async_store import AsyncImageStore, outcome
 from making import config, id_of
 from store import children
 
@@ -172,6 +173,44 @@ def test_cancelled_at_any_moment_a_mutation_is_whole_or_not_there(
         assert set(sizes.values()) <= {3}
         for task in tasks:
             assert task.cancelled() or task.exception() is None
+
+    with_store(store_path, body)
+
+
+def test_a_timeout_tells_what_came_of_the_call(store_path: Path) -> None:
+    """Done with its result, failed with its error, or never begun."""
+    script = """
+with ImageStore.open(path) as store:
+    with store.transaction():
+        say("inside")
+        time.sleep(0.5)
+"""
+
+    async def body(store: AsyncImageStore) -> None:
+        async def late(call: Coroutine[Any, Any, object]) -> BaseException:
+            with pytest.raises(TimeoutError) as caught:
+                async with asyncio.timeout(0.1):
+                    await call
+            return caught.value
+
+        with children.speaking(script, store_path):
+            found = outcome(await late(store.create(config("a"))))
+        assert found is not None
+        assert (found.done, found.result, found.error) == (True, A, None)
+        assert await store.contains(A)
+        with children.speaking(script, store_path):
+            found = outcome(await late(store.delete(B)))
+        assert found is not None
+        assert isinstance(found.error, ImageNotFoundError)
+        assert not found.done
+        async with store.transaction():
+            other = contextvars.Context().run(asyncio.create_task, store.create(config("c")))
+            await asyncio.sleep(0.01)
+            other.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await other
+            assert outcome(caught.value) is None
+        assert not await store.contains(C)
 
     with_store(store_path, body)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
 from eventstore import (
+    Blame,
+    Checkpoint,
     Created,
     Event,
+    Export,
     Fork,
     Image,
     ImageMap,
@@ -22,11 +27,20 @@ from eventstore import (
     Record,
     SalvageReport,
     SnapshotInfo,
+    StoreTransaction,
+    Undone,
     ViewDiff,
+    check_export,
     check_store,
+    export_records,
     restore,
     salvage,
 )
+from eventstore.async_store import AsyncImageStore, CallOutcome, outcome
+from eventstore.sources.docker_watched import WatchedImageDB
+from eventstore.sync import SyncReport
+from eventstore.testing import ManualClock
+from eventstore.watching import watch
 
 
 def use(path: str, config: bytes) -> None:
@@ -55,9 +69,87 @@ def use(path: str, config: bytes) -> None:
         assert_type(list(store), list[str])
         assert_type(store.position, int)
         read_the_past(store)
+        name_and_undo(store, image_id)
+        follow_a_host(store, threading.Event())
         with store.transaction(reason="many") as transaction:
             store.create(config)
         assert_type(transaction.records, list[Record])
+
+
+def name_and_undo(store: ImageStore, image_id: str) -> None:
+    """Touch names, blame, proofs and what takes back."""
+    store.tag("app:1.0", image_id, reason="why")
+    store.untag("app:1.0", reason="why")
+    assert_type(store.resolve("app", as_of=1), str)
+    assert_type(store.names(image_id), list[str])
+    assert_type(store.tags(datetime.now(UTC)), dict[str, str])
+    assert_type(store.tag_records("app"), list[Record])
+    undone = store.undo(1, whole_batch=False, reason="why", dry_run=True)
+    assert_type(undone, Undone)
+    assert_type(undone.events, tuple[Event, ...])
+    assert_type(store.restore_image(image_id, dry_run=True), Undone)
+    blame = store.blame(image_id, as_of=1)
+    assert_type(blame, Blame)
+    assert_type(store.bisect(lambda view: image_id in view, after=1), Record | None)
+    assert_type(store.story(image_id, reverse=True), Iterator[Record])
+    checkpoint = store.checkpoint(1)
+    assert_type(checkpoint, Checkpoint)
+    proof = store.inclusion_proof(1, at=1)
+    assert_type(proof, list[bytes])
+    assert_type(store.consistency_proof(1), list[bytes])
+    assert_type(store.leaf_hash(1), bytes)
+    assert_type(store.search_history("ab"), str)
+    assert_type(store.position_at(datetime.now(UTC)), int)
+    assert_type(store.adopt(b"", reason="why"), str)
+    assert_type(store.size_on_disk(), int)
+    assert_type(export_records(store, "there", after=0), Checkpoint)
+    assert_type(check_export("there"), Export)
+
+
+def follow_a_host(store: ImageStore, stop: threading.Event) -> None:
+    """Touch what goes on until it is stopped."""
+    source = WatchedImageDB("docker", operating_system="linux")
+    for report in watch(store, source, reason="why", allow_mass_delete=True, stop=stop):
+        assert_type(report, SyncReport)
+    assert_type(store.follow(1, stop=stop), Iterator[Record])
+
+
+async def use_awaited(path: str, config: bytes) -> None:
+    """Touch the asynchronous store."""
+    async with await AsyncImageStore.open(path, actor="a", threads=4) as store:
+        assert_type(store, AsyncImageStore)
+        image_id = await store.create(config, reason="why")
+        assert_type(image_id, str)
+        async with store.transaction(reason="many") as transaction:
+            await store.set_parent(image_id, None)
+        assert_type(transaction, StoreTransaction)
+        assert_type(await store.get(image_id), Image)
+        assert_type(await store.get_parent(image_id), str | None)
+        assert_type(await store.count(), int)
+        assert_type(await store.contains(image_id), bool)
+        assert_type([one async for one in store], list[str])
+        assert_type(await store.position(), int)
+        assert_type(await store.as_of(position=1), ImageView)
+        async for record in store.records(image_id, after=1):
+            assert_type(record, Record)
+        async for record in store.follow(1):
+            assert_type(record.position, int)
+        assert_type([one async for one in store.verify()], list[Problem])
+        assert_type(await store.undo(1), Undone)
+        assert_type(await store.tags(), dict[str, str])
+        assert_type(await store.checkpoint(), Checkpoint)
+        assert_type(await store.diff(1), ViewDiff)
+        try:
+            assert_type(await store.delete(image_id), list[LayerMetadata])
+        except asyncio.CancelledError as error:
+            assert_type(outcome(error), CallOutcome | None)
+            raise
+
+
+def test_with_a_clock(image_store: ImageStore, image_store_clock: ManualClock) -> None:
+    """Touch what the pytest plugin gives."""
+    assert_type(image_store_clock.tick(timedelta(hours=1)), datetime)
+    assert_type(image_store_clock(), int)
 
 
 def read_the_past(store: ImageStore) -> None:
