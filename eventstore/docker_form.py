@@ -27,6 +27,7 @@ from msgspec import Struct
 
 from eventstore import clock, references
 from eventstore.digest import ALGORITHM
+from eventstore.events import ManifestLayer
 
 IMAGEDB, REPOSITORIES = "imagedb", "repositories.json"
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
@@ -43,6 +44,7 @@ class HeldImage(Struct, frozen=True):
         built_locally: whether it was built on its host.
         names: its names, canonical and sorted.
         diff_ids: the digests of its layers, unpacked, the lowest first.
+        packed: its layers as the newest manifest that is known has them; None if none is.
     """
 
     image_id: str
@@ -52,6 +54,7 @@ class HeldImage(Struct, frozen=True):
     built_locally: bool
     names: tuple[str, ...]
     diff_ids: tuple[str, ...]
+    packed: tuple[ManifestLayer, ...] | None = None
 
 
 def write(folder: Path, images: Iterable[HeldImage], names: dict[str, str]) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def export_images(
     gone = set(left_out)
     kept = {name: image_id for name, image_id in names.items() if image_id not in gone}
     with whole_or_absent(destination, Path(store.path)) as folder:
-        unlisted = FORMS[form](folder, _held(view, kept, gone), kept)
+        unlisted = FORMS[form](folder, _held(store, view, kept, gone), kept)
         store_files.sync_tree(folder)
     return ImageExport(view.position, len(view) - len(gone), len(kept), left_out, unlisted)
 
@@ -97,7 +97,9 @@ def _has_config(store: ImageStore, image_id: str) -> bool:
     return store.stored_config(digest.require(image_id)) is not None
 
 
-def _held(view: ImageView, names: dict[str, str], gone: set[str]) -> Iterator[HeldImage]:
+def _held(
+    store: ImageStore, view: ImageView, names: dict[str, str], gone: set[str]
+) -> Iterator[HeldImage]:
     """Iterate over the images of a view that have a config, sorted by id."""
     named: dict[str, list[str]] = {}
     for name, image_id in names.items():
@@ -109,6 +111,7 @@ def _held(view: ImageView, names: dict[str, str], gone: set[str]) -> Iterator[He
         parent = image.parent if image.parent not in gone else None
         state = view.state(digest.require(image_id))
         assert state is not None
+        manifests = store.manifests(image_id, as_of=view.position)
         yield HeldImage(
             image_id,
             image.raw_json,
@@ -117,4 +120,5 @@ def _held(view: ImageView, names: dict[str, str], gone: set[str]) -> Iterator[He
             state.built,
             tuple(named.get(image_id, ())),
             image.root_fs.diff_ids,
+            manifests[0].layers if manifests else None,
         )

@@ -1,10 +1,11 @@
 """Write images as an OCI image layout, without their layers.
 
-The store holds configs, and configs name their layers by the digests of the unpacked archives. So
-each image gets a manifest that describes its layers as archives that are not packed, under those
-very digests, of the media type for layers that are not to be distributed: tools that only look
-(`umoci stat`, `skopeo inspect`) find what there is to be found, and those that would unpack find
-the layers missing, not changed. Their size is not known; it is given as 0.
+The store holds configs, and configs name their layers by the digests of the unpacked archives.
+Where a manifest of the image is known, its layers are described as they are there, and whoever has
+those blobs can put them beside. Else they are described as archives that are not packed, under the
+digests in the config, of the media type for layers that are not to be distributed; their size is
+not known, and given as 0. Tools that only look (`umoci stat`, `skopeo inspect`) find what there is
+to be found, and those that would unpack find the layers missing, not changed.
 
 The index lists each name of an image, whole, as `org.opencontainers.image.ref.name` and in the
 annotation that containerd has for it, and an image without a name once, without one. Docker has
@@ -26,10 +27,15 @@ from typing import Any
 from eventstore.digest import ALGORITHM
 from eventstore.docker_form import HeldImage, put
 from eventstore.errors import InvalidImageError
+from eventstore.events import ManifestLayer
 
 _PREFIX = "application/vnd.oci.image."
 INDEX, MANIFEST = f"{_PREFIX}index.v1+json", f"{_PREFIX}manifest.v1+json"
 CONFIG, LAYER = f"{_PREFIX}config.v1+json", f"{_PREFIX}layer.nondistributable.v1.tar"
+_OF_DOCKER = {
+    "application/vnd.docker.image.rootfs.diff.tar": f"{_PREFIX}layer.v1.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{_PREFIX}layer.v1.tar+gzip",
+}
 _REF = re.compile(r"[A-Za-z0-9]+(?:(?:--|[-._:@+/])[A-Za-z0-9]+)*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 REF_NAME, FULL_NAME = "org.opencontainers.image.ref.name", "io.containerd.image.name"
@@ -77,10 +83,25 @@ def _annotations(name: str) -> dict[str, str]:
 
 def _manifest(image: HeldImage) -> dict[str, Any]:
     config = {"mediaType": CONFIG, "digest": image.image_id, "size": len(image.config)}
+    known = None if image.packed is None else [_described(layer) for layer in image.packed]
+    if known is not None and len(known) == len(image.diff_ids) and all(known):
+        return _document(config, known)
     strange = next((it for it in image.diff_ids if not _DIGEST.fullmatch(it)), None)
     if strange is not None:
         raise InvalidImageError(f"{image.image_id} calls a layer {strange[:80]!r}, no digest")
     layers = [{"mediaType": LAYER, "digest": diff_id, "size": 0} for diff_id in image.diff_ids]
+    return _document(config, layers)
+
+
+def _described(layer: ManifestLayer) -> dict[str, Any]:
+    """Return the descriptor of a layer that a manifest had, empty if OCI has no such layers."""
+    media_type = _OF_DOCKER.get(layer.media_type, layer.media_type)
+    if not media_type.startswith(f"{_PREFIX}layer."):
+        return {}
+    return {"mediaType": media_type, "digest": layer.digest, "size": layer.size}
+
+
+def _document(config: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
 
 

@@ -33,6 +33,7 @@ from eventstore import (
     ImageNotFoundError,
     ImageStore,
     InvalidParentError,
+    Manifest,
     RedactedError,
     TagNotFoundError,
     UndoError,
@@ -211,6 +212,21 @@ class StoreMachine(RuleBasedStateMachine):
             assert there
             self.named[name] = image
             self.model.events += moves
+        self.remember()
+
+    @rule(image=images, number=st.integers(1, 3))
+    def describe(self, image: str, number: int) -> None:
+        """Note a manifest of an image; the same again is no event, and no view changes."""
+        manifest = Manifest(bytes([number]) * 32, "application/json", number, ())
+        try:
+            known = self.store.manifests(image)
+            self.store.describe(image, manifest)
+        except ImageNotFoundError:
+            assert image not in self.model.configs
+        else:
+            self.model.events += manifest not in known
+            expected = known if manifest in known else [manifest, *known]
+            assert self.store.manifests(image) == expected
         self.remember()
 
     @rule(name=st.sampled_from(NAMES))
