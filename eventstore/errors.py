@@ -227,9 +227,11 @@ class CompactedError(EventStoreError, LookupError):
     def __init__(self, position: int, through: int) -> None:
         self.position = position
         self.through = through
-        super().__init__(
-            f"@{position} is gone: the log was compacted, and goes back to @{through} only"
-        )
+        if position < through:
+            text = f"@{position} is gone: the log was compacted, and goes back to @{through} only"
+        else:
+            text = f"record @{position} was dropped when the log was compacted"
+        super().__init__(text)
 
 
 class UndoError(EventStoreError):

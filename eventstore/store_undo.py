@@ -13,6 +13,7 @@ from eventstore import configs, digest, log, names, undoing
 from eventstore.batch import Batch
 from eventstore.decide import meant
 from eventstore.errors import (
+    CompactedError,
     ImageNotFoundError,
     LayerMissingError,
     StoreUsageError,
@@ -60,6 +61,7 @@ class StoreUndoer(StoreWriter):
 
         Raises:
             UndoError: something cannot be taken back, or was changed since; it lists what.
+            CompactedError: what was before it was dropped.
             StoreUsageError: the log has no such position, or this thread is in a transaction.
             StoreReadOnlyError: the store was opened for reading only.
             StoreFullError: there is no room; nothing was changed.
@@ -67,6 +69,8 @@ class StoreUndoer(StoreWriter):
         if self._checked(position) == 0:
             raise StoreUsageError("there is no record at position 0")
         records = self._batch_of(position) if whole_batch else (self._record(position),)
+        if records[0].position <= self.horizon.through:
+            raise CompactedError(position, self.horizon.through)
         why = f"undo of {undoing.name_of(records)}"
         return self._undo(records, _joined(why, reason), dry_run=dry_run)
 

@@ -82,13 +82,14 @@ def prove(
 ) -> None:
     """Write a proof that a record is in the log: that at @POSITION, or the last one of IMAGE.
 
-    The record itself is in it, and `check` needs no store. Its checkpoint is the one of now, or the
-    one that was kept in the file of --checkpoint, with all its signatures.
+    The record itself is in it, unless a compaction dropped it, and `check` needs no store. Its
+    checkpoint is the one of now, or the one that was kept in the file of --checkpoint, with all its
+    signatures.
     """
     if key_file is not None and checkpoint_file is not None:
         raise click.UsageError("--sign makes a new checkpoint, so it does not go with --checkpoint")
     with _open(store_path, key_file) as store:
-        record = _record(store, what)
+        position, raw = _entry(store, what)
         if checkpoint_file is None:
             found = _note(store, key_file, None)
         else:
@@ -96,9 +97,11 @@ def prove(
         said = notes.parse_checkpoint(found.text)
         if checkpoint_file is not None:
             _refuse_other_past(store, said)
-        path = store.inclusion_proof(record.position, said.checkpoint.position)
-    proof = proof_file.ProofFile(record.position, tuple(path), found, record.raw)
+        path = store.inclusion_proof(position, said.checkpoint.position)
+    proof = proof_file.ProofFile(position, tuple(path), found, raw)
     _write(output, proof.encode())
+    if raw is None:
+        note("the record was dropped: whoever checks needs its bytes from elsewhere (--entry)")
     if not found.signatures:
         note("the checkpoint is not signed: whoever checks needs it from elsewhere as well")
 
@@ -169,10 +172,13 @@ def audit(since: str, key_texts: Sequence[str], as_json: bool, store_path: str |
     said, verified = trusted(since, keys_of(key_texts))
     now = audit_log(path_of(store_path), said)
     before = said.checkpoint.position
+    with open_to_read(store_path) as store:
+        dropped = store.horizon.dropped
     if as_json:
         output.json_line(
             {
                 "since": before,
+                "known_by_hash_alone": dropped,
                 "position": now.position,
                 "root_hash": notes.encode_base64(now.root_hash),
                 "signed_by": [_shape(signature) for signature in verified],
@@ -181,7 +187,9 @@ def audit(since: str, key_texts: Sequence[str], as_json: bool, store_path: str |
         return
     line(f"unchanged: the {before} records of the checkpoint are as they were")
     print_signers(verified)
-    line(f"since then {now.position - before} were added, up to @{now.position}")
+    if dropped:
+        line(f"{dropped} were dropped by a compaction: they are known by their hashes alone")
+    line(f"added since then: {now.position - before}, up to @{now.position}")
     if not verified:
         note("no signature of the checkpoint was checked: give --key VKEY for that")
 
@@ -234,14 +242,16 @@ def _note(store: ImageStore, key_file: str | None, position: int | None) -> note
     return notes.Note(notes.LogCheckpoint(origin, store.checkpoint(position)).text)
 
 
-def _record(store: ImageStore, what: str) -> Record:
-    """Return the record that is meant."""
+def _entry(store: ImageStore, what: str) -> tuple[int, bytes | None]:
+    """Return the position of the record that is meant, and its bytes; None if it was dropped."""
     if not what.startswith("@"):
-        return next(store.records(store.search_history(what), reverse=True))
+        record = next(store.records(store.search_history(what), reverse=True))
+        return record.position, record.raw
     position = moments.position_of(store, what)
     if position == 0:
         raise click.UsageError("positions of records start at @1")
-    return next(store.records(after=position - 1, through=position))
+    found = next(store.records(after=position - 1, through=position), None)
+    return position, None if found is None else found.raw
 
 
 def _refuse_other_past(store: ImageStore, said: notes.LogCheckpoint) -> None:

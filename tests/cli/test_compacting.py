@@ -66,6 +66,26 @@ def test_a_moment_before_is_one_clear_line(command: Command, path: Path) -> None
     assert command("ls", "--at", "@3", "-s", path).code == 0
 
 
+def test_a_record_that_was_dropped_can_still_be_proved(command: Command, path: Path) -> None:
+    """By whoever has its bytes; an audit says how many are known by their hashes alone."""
+    with ImageStore.open(path) as store:
+        raw = next(store.records()).raw
+    kept, proof, entry = (path.parent / name for name in ("kept", "proof", "entry"))
+    entry.write_bytes(raw)
+    assert command("checkpoint", "-o", kept, "-s", path).code == 0
+    assert command("compact", "--before", "@3", "-y", "-s", path).code == 0
+    said = command("prove", "@1", "--checkpoint", kept, "-o", proof, "-s", path)
+    assert said.code == 0
+    assert "the record was dropped" in said.err
+    assert command("check", proof, "--checkpoint", kept).code == 1
+    assert command("check", proof, "--checkpoint", kept, "--entry", entry).code == 0
+    audited = command("audit", "--since", kept, "-s", path)
+    assert audited.code == 0
+    assert "2 were dropped by a compaction" in audited.out
+    assert command("audit", "--since", kept, "--json", "-s", path).json[0][
+        "known_by_hash_alone"] == 2  # fmt: skip
+
+
 @pytest.mark.parametrize("answer", ["", "\n", "n\n"])
 def test_compact_asks_and_without_a_yes_does_nothing(
     command: Command, path: Path, answer: str, monkeypatch: pytest.MonkeyPatch
