@@ -74,6 +74,7 @@ class StoreCompactor(StoreUndoer):
             return compaction.compact(self._environment, through, by=0, dry_run=True)
         noted = self.horizon
         if through > noted.through:
+            self._load_given()  # while what they lie over can still be read
             compaction.take_snapshot(self._environment, through)
             noted = self._note_horizon(through, reason)
             through = noted.through
@@ -102,7 +103,6 @@ class StoreCompactor(StoreUndoer):
 
         self._mutate(reason, judge)
         with self._lock:
-            self._load_given()
             with self._environment.read() as txn:
                 noted = dropped.horizon(txn)
             self._move_behind(noted, self._live.position)

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli import moments, naming, output, shapes
+from eventstore.cli import moments, naming, output, reports, shapes
 from eventstore.cli.history import Printer
 from eventstore.cli.options import json_option, open_to_read, store_option
 
 if TYPE_CHECKING:
     from eventstore.store import ImageStore
-    from eventstore.sync import SyncReport
     from eventstore.watching import WatchedSource
 
 
@@ -127,25 +126,5 @@ def watch_source(
         if as_json:
             output.json_line(shapes.sync_report(output.path_text(name), report))
         else:
-            output.line(_summary(report))
+            output.line(reports.summary(report))
         sys.stdout.flush()
-
-
-def _summary(report: SyncReport) -> str:
-    """Return one line that says what a sync did."""
-    counts = (
-        ("created", len(report.created)),
-        ("deleted", len(report.deleted)),
-        ("created again", len(report.recreated)),
-        ("parents set", report.parents_set),
-        ("last updates set", report.last_updated_set),
-        ("marked built", report.marked_built),
-        ("names given", report.tagged),
-        ("names taken away", report.untagged),
-        ("passed over or mended", len(report.passed_over)),
-    )
-    did = ", ".join(f"{count} {what}" for what, count in counts if count)
-    where = f"@{report.after + 1} to @{report.position}"
-    if report.position == report.after:
-        where = f"@{report.position}"
-    return f"{where}: {report.images} images{f': {did}' if did else ''}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -12,17 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from eventstore import exporting
-from eventstore.cli import exports, output, shapes
+from eventstore.cli import exports, output, reports, shapes
 from eventstore.cli.options import json_option, open_to_write, path_of, store_option, write_options
-from eventstore.cli.output import line
 from eventstore.cli.proofs import checkpoint_option, keys_option
 
 if TYPE_CHECKING:
-    from eventstore.adding import AddReport
     from eventstore.sources.found import Findings
 
 _STANDARD_INPUT = "-"
-_COUNTED = "attestation"  # there is one for each image, and nobody wants to read that
 
 
 @click.command("import")
@@ -83,7 +79,7 @@ def import_command(
     if as_json:
         output.json_line(shapes.add_report(output.path_text(name), found))
     else:
-        _print(name, found)
+        reports.show(name, found, reports.of_import(found))
 
 
 def _read(source: str, platform: str | None) -> tuple[str, Findings]:
@@ -97,30 +93,3 @@ def _read(source: str, platform: str | None) -> tuple[str, Findings]:
         raise click.UsageError("standard input is a terminal: send an archive to it")
     name = "standard input"
     return name, image_archive.read_stream(sys.stdin.buffer, name, platform=platform)
-
-
-def _print(source: str, found: AddReport) -> None:
-    line(f"{source}: {found.images} images")
-    counts = (
-        ("created", len(found.created)),
-        ("parents set", found.parents_set),
-        ("names given", found.tagged),
-        ("manifests noted", found.described),
-        ("unchanged", found.unchanged),
-    )
-    for name, count in counts:
-        line(f"  {name:<18}{count:>6}")
-    if found.passed_over:
-        line(f"passed over or mended: {len(found.passed_over)}")
-        for kind, count in Counter(entry.kind for entry in found.passed_over).items():
-            if kind == _COUNTED:
-                line(f"  {kind}  {count} manifests")
-        for entry in found.passed_over:
-            if entry.kind != _COUNTED:
-                line(f"  {entry.kind}  {entry.name}: {entry.detail}")
-    if found.dry_run:
-        line("a dry run: nothing was appended")
-    elif found.position == found.after:
-        line("nothing is new: nothing was appended")
-    else:
-        line(f"appended @{found.after + 1} to @{found.position}")

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli import following, output, shapes
+from eventstore.cli import following, output, reports, shapes
 from eventstore.cli.options import json_option, open_to_write, path_of, store_option, write_options
-from eventstore.cli.output import line
 
 if TYPE_CHECKING:
-    from eventstore.sync import SyncReport
+    pass
 
 PREFIX = "docker://"
 
@@ -98,7 +97,7 @@ def sync(
     if as_json:
         output.json_line(shapes.sync_report(output.path_text(str(place.path)), found))
     else:
-        _print(str(place.path), found)
+        reports.show(str(place.path), found, reports.of_sync(found))
 
 
 def _why(source: str, reason: str | None) -> str:
@@ -136,30 +135,3 @@ def _watch(
                 as_json=as_json,
                 stop=stop,
             )
-
-
-def _print(source: str, found: SyncReport) -> None:
-    line(f"{source}: {found.images} images")
-    counts = (
-        ("created", len(found.created)),
-        ("deleted", len(found.deleted)),
-        ("created again", len(found.recreated)),
-        ("parents set", found.parents_set),
-        ("last updates set", found.last_updated_set),
-        ("marked built", found.marked_built),
-        ("names given", found.tagged),
-        ("names taken away", found.untagged),
-        ("unchanged", found.unchanged),
-    )
-    for name, count in counts:
-        line(f"  {name:<18}{count:>6}")
-    if found.passed_over:
-        line(f"passed over or mended: {len(found.passed_over)}")
-        for entry in found.passed_over:
-            line(f"  {entry.kind}  {entry.name}: {entry.detail}")
-    if found.dry_run:
-        line("a dry run: nothing was appended")
-    elif found.position == found.after:
-        line("nothing is new: nothing was appended")
-    else:
-        line(f"appended @{found.after + 1} to @{found.position}")

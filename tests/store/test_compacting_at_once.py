@@ -10,6 +10,7 @@ import pytest
 from eventstore import ImageStore, log, replay, snapshots
 from making import config, id_of
 from store import children
+from traces import count, secret_config, traces_of
 
 CONTENDER = """
 import random
@@ -117,3 +118,61 @@ def test_a_fold_that_a_compaction_overtakes_begins_anew(
         monkeypatch.setattr(log, "pages", overtaking)
         assert list(replay.view_at(store._environment, last).rows()) == expected
         assert overtaken
+
+
+def test_views_over_what_is_dropped_are_read_before(store_path: Path) -> None:
+    """Whoever was given one has it still, though nothing of it had been read."""
+    with ImageStore.open(store_path) as store:
+        with store.transaction():
+            for number in range(2_500):
+                store.create(config(str(number)))
+        store.take_snapshot()
+        store.create(config("later"))
+        expected = sorted(store)
+        store.delete(id_of(config("1")))
+        store.delete(id_of(config("2")))
+    with ImageStore.open(store_path) as store:
+        view = store.as_of(position=2_501)
+        store.compact(position=store.position)
+        assert sorted(view) == expected
+
+
+@pytest.mark.parametrize("size", [300, 3_000])
+def test_no_byte_comes_back_from_the_memory_of_another_process(store_path: Path, size: int) -> None:
+    """LMDB writes pages made of used memory; who wrote the config must not write it again."""
+    secret = secret_config("plain", size)
+    traces = traces_of(secret)
+    file = store_path.parent / "secret"
+    file.write_bytes(secret)
+    script = """
+from pathlib import Path
+with ImageStore.open(path) as store:
+    raw = Path(sys.argv[2]).read_bytes()
+    with store.transaction():
+        for number in range(20):
+            store.create(config(number))
+        gone = store.create(raw)
+    store.delete(gone)
+    say("deleted")
+    sys.stdin.readline()
+    for number in range(20, 60):
+        store.create(config(number))
+    with store.transaction():
+        for number in range(60, 90):
+            store.create(config(number))
+    say("done")
+    sys.stdin.readline()
+"""
+    with children.speaking(script, store_path, file) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with ImageStore.open(store_path) as store:
+            assert count(store_path, traces) > 0
+            store.compact(position=store.position)
+            assert count(store_path, traces) == 0
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+            assert count(store_path, traces) == 0
+            assert len(store) == 90
+            assert list(store.verify()) == []

@@ -9,7 +9,7 @@ from typing import Any
 import lmdb
 import pytest
 
-from eventstore import CorruptionError, ImageStore, check_store, dropped
+from eventstore import Compacted, CorruptionError, ImageStore, check_store, codec, dropped, log
 from making import config, id_of
 
 
@@ -115,3 +115,44 @@ def test_rows_are_read_as_they_were_written_and_joined(store: ImageStore) -> Non
             assert dropped.leaves(txn, first, last) == expected
         assert [dropped.first_missing(txn, *span) for span in ((39, 41), (39, 42), (1, 2))] == [
             0, 42, 2]  # fmt: skip
+
+
+def test_a_record_that_is_dropped_behind_the_horizon_is_a_problem(old: ImageStore) -> None:
+    """Its hash is there, and the count is right; but no compaction says so."""
+    path = Path(old.path)
+    old.compact(position=5)
+    leaf, horizon = old.leaf_hash(6), old.horizon
+
+    def drop(txn: Any) -> None:
+        assert log.drop(txn, 6)
+        dropped.add(txn, {6: leaf})
+        dropped.note(txn, horizon.with_more(1))
+
+    old._environment.write(drop)
+    old.close()
+    found = [problem for problem in check_store(path) if problem.kind == "log"]
+    assert [problem.position for problem in found][:1] == [6]
+    assert "no compaction says so" in found[0].message
+
+
+def test_what_is_left_must_be_what_the_compaction_said_it_was(old: ImageStore) -> None:
+    """One who drops something else, and makes the hashes fit, is found out by the root hash."""
+    path = Path(old.path)
+    by = old.compact(position=5).by
+    record = next(old.records(after=by - 1))
+    forged = codec.encode(
+        by,
+        time_ns=record.time_ns,
+        actor=record.actor,
+        reason=record.reason,
+        batch=record.batch,
+        previous=0,
+        event=Compacted(5, bytes(32)),
+    )
+    old._environment.write(
+        lambda txn: txn.put("log", codec.position_key(by), forged.raw, replace=True)
+    )
+    old.close()
+    (problem,) = check_store(path)
+    assert (problem.kind, problem.position) == ("log", by)
+    assert "is not what record" in problem.message
