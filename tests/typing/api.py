@@ -11,16 +11,19 @@ from typing import assert_type
 from eventstore import (
     Blame,
     Checkpoint,
+    Compaction,
     Created,
     Event,
     Export,
     Fork,
+    Horizon,
     Image,
     ImageMap,
     ImageStore,
     ImageView,
     LayerMetadata,
     LayerStore,
+    Manifest,
     MemoryLayerStore,
     ParentSet,
     Problem,
@@ -36,8 +39,12 @@ from eventstore import (
     restore,
     salvage,
 )
+from eventstore.adding import AddReport, add
 from eventstore.async_store import AsyncImageStore, CallOutcome, outcome
+from eventstore.image_export import ImageExport, export_images
 from eventstore.sources.docker_watched import WatchedImageDB
+from eventstore.sources.finding import Source, find
+from eventstore.sources.image_archive import read_path
 from eventstore.sync import SyncReport
 from eventstore.testing import ManualClock
 from eventstore.watching import watch
@@ -70,6 +77,7 @@ def use(path: str, config: bytes) -> None:
         assert_type(store.position, int)
         read_the_past(store)
         name_and_undo(store, image_id)
+        bring_in_and_out(store, image_id)
         follow_a_host(store, threading.Event())
         with store.transaction(reason="many") as transaction:
             store.create(config)
@@ -104,6 +112,19 @@ def name_and_undo(store: ImageStore, image_id: str) -> None:
     assert_type(store.size_on_disk(), int)
     assert_type(export_records(store, "there", after=0), Checkpoint)
     assert_type(check_export("there"), Export)
+
+
+def bring_in_and_out(store: ImageStore, image_id: str) -> None:
+    """Touch what images come from, what they are given back as, and what is forgotten."""
+    source = find("docker://")
+    assert_type(source, Source)
+    assert_type(add(store, read_path("archive.tar"), reason="why"), AddReport)
+    manifest = Manifest(bytes(32), "application/json", 2, ())
+    store.describe(image_id, manifest, reason="why")
+    assert_type(store.manifests(image_id, as_of=1), list[Manifest])
+    assert_type(export_images(store, "there", form="oci-layout", as_of=1), ImageExport)
+    assert_type(store.compact(time=datetime.now(UTC), reason="why", dry_run=True), Compaction)
+    assert_type(store.horizon, Horizon)
 
 
 def follow_a_host(store: ImageStore, stop: threading.Event) -> None:
