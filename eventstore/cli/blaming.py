@@ -8,7 +8,7 @@ import click
 
 from eventstore import digest, references
 from eventstore.blame import Blame
-from eventstore.cli import moments, naming, output, shapes
+from eventstore.cli import completing, moments, naming, output, shapes
 from eventstore.cli.history import Printer
 from eventstore.cli.options import at_option, json_option, open_to_read, store_option
 from eventstore.errors import TagNotFoundError
@@ -21,7 +21,7 @@ Predicate = Callable[[ImageView], bool]
 
 
 @click.command()
-@click.argument("image")
+@click.argument("image", shell_complete=completing.ever)
 @at_option
 @json_option
 @store_option
@@ -77,8 +77,8 @@ def _said(found: Blame) -> Iterator[tuple[str, Record]]:
 
 
 @click.command()
-@click.option("--gone", metavar="IMAGE", help="IMAGE is not there.")
-@click.option("--there", metavar="IMAGE", help="IMAGE is there.")
+@click.option("--gone", metavar="IMAGE", help="IMAGE is not there.", shell_complete=completing.ever)
+@click.option("--there", metavar="IMAGE", help="IMAGE is there.", shell_complete=completing.ever)
 @click.option("--parent", nargs=2, metavar="IMAGE PARENT", help="IMAGE has the parent, or none.")
 @click.option("--named", metavar="NAME", help="NAME means MEANT, or any image; none for no image.")
 @click.argument("meant", required=False)

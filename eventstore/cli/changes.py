@@ -10,13 +10,15 @@ import sys
 import click
 
 from eventstore import digest, references
-from eventstore.cli import moments, naming
+from eventstore.cli import completing, moments, naming
 from eventstore.cli.options import open_to_write, store_option, write_options
 from eventstore.cli.output import line
 from eventstore.errors import InvalidImageError, SourceError
 from eventstore.image import CONFIG_SIZE_MAX
 
-_images = click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+_images = click.argument(
+    "images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=completing.present
+)
 
 
 @click.command()
@@ -76,7 +78,7 @@ def rm(
 
 
 @click.command("set-parent")
-@click.argument("image")
+@click.argument("image", shell_complete=completing.present)
 @click.argument("parent", required=False)
 @click.option("--none", "no_parent", is_flag=True, help="Take the parent away.")
 @write_options
@@ -141,7 +143,7 @@ def touch(
 
 
 @click.command()
-@click.argument("image")
+@click.argument("image", shell_complete=completing.present)
 @click.option("--reason", "-m", metavar="TEXT", required=True, help="Why; kept in the log.")
 @click.option("--actor", metavar="WHO", help="Who; user@host if not given.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -163,7 +165,7 @@ def redact(image: str, reason: str, actor: str | None, yes: bool, store_path: st
 
 @click.command()
 @click.argument("name")
-@click.argument("image")
+@click.argument("image", shell_complete=completing.present)
 @write_options
 @store_option
 def tag(
@@ -178,7 +180,9 @@ def tag(
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing.names
+)
 @write_options
 @store_option
 def untag(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli import moments, naming, output, reports, shapes
+from eventstore.cli import completing, moments, naming, output, reports, shapes
 from eventstore.cli.history import Printer
 from eventstore.cli.options import json_option, open_to_read, store_option
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("image", required=False)
+@click.argument("image", required=False, shell_complete=completing.ever)
 @click.option("--after", metavar="WHEN", help="Also what came after this moment; now if not given.")
 @json_option
 @store_option

@@ -10,7 +10,7 @@ from itertools import islice
 import click
 
 from eventstore import digest
-from eventstore.cli import moments, naming, output, shapes
+from eventstore.cli import completing, moments, naming, output, shapes
 from eventstore.cli.options import json_option, open_to_read, store_option
 from eventstore.diff import ImageChange, ViewDiff
 from eventstore.events import Compacted, Deleted, Record
@@ -18,10 +18,16 @@ from eventstore.store import ImageStore
 
 
 @click.command()
-@click.argument("image", required=False)
+@click.argument("image", required=False, shell_complete=completing.ever)
 @click.option("--limit", "-n", type=click.IntRange(min=0), metavar="N", help="At most N records.")
 @click.option("--reverse", is_flag=True, help="Oldest first.")
-@click.option("--tag", "name", metavar="NAME", help="What happened to a name, such as app:1.0.")
+@click.option(
+    "--tag",
+    "name",
+    metavar="NAME",
+    help="What happened to a name, such as app:1.0.",
+    shell_complete=completing.names,
+)
 @click.option("--since", metavar="WHEN", help="Only records after this moment.")
 @click.option("--until", metavar="WHEN", help="Only records up to this moment.")
 @click.option("--follow", "-f", is_flag=True, help="Oldest first, and wait for new ones.")
@@ -160,7 +166,7 @@ def _changes(change: ImageChange) -> Iterator[str]:
 
 
 @click.command()
-@click.argument("term")
+@click.argument("term", shell_complete=completing.ever)
 @click.option("--all", "-a", "everything", is_flag=True, help="Also images that were deleted.")
 @json_option
 @store_option

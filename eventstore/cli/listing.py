@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eventstore import digest
-from eventstore.cli import moments, naming, output, shapes
+from eventstore.cli import completing, moments, naming, output, shapes
 from eventstore.cli.options import at_option, json_option, open_to_read, store_option
 from eventstore.errors import CorruptionError, RedactedError
 from eventstore.image import ContainerConfig, Image
@@ -134,7 +134,7 @@ def _platform(image: Image) -> str:
 
 
 @click.command()
-@click.argument("image", required=False)
+@click.argument("image", required=False, shell_complete=completing.present)
 @at_option
 @json_option
 @store_option
@@ -211,7 +211,7 @@ def _label(
 
 
 @click.command()
-@click.argument("image")
+@click.argument("image", shell_complete=completing.ever)
 @at_option
 @click.option("--raw", is_flag=True, help="Print the exact bytes of the config, nothing else.")
 @json_option

@@ -29,6 +29,7 @@ from eventstore.cli import (
     blaming,
     changes,
     compacting,
+    completing,
     demo,
     exports,
     following,
@@ -149,6 +150,7 @@ for _command in (
     undoing.undo,
     undoing.restore_image,
     compacting.compact,
+    completing.completion,
     demo.demo,
 ):
     cli.add_command(_command)
@@ -162,6 +164,9 @@ def run(arguments: Sequence[str]) -> int:
     """
     _prepare_streams()
     try:
+        answered = completing.answer(cli)
+        if answered is not None:
+            return answered
         code = cli.main(list(arguments), prog_name="eventstore", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:

@@ -15,7 +15,7 @@ import click
 
 from eventstore import codec, notes, proof_file, signing, tiles
 from eventstore.audit import audit as audit_log
-from eventstore.cli import moments, output, shapes
+from eventstore.cli import completing, moments, output, shapes
 from eventstore.cli.options import (
     at_option,
     json_option,
@@ -68,7 +68,7 @@ def checkpoint(
 
 
 @click.command()
-@click.argument("what", metavar="IMAGE|@POSITION")
+@click.argument("what", metavar="IMAGE|@POSITION", shell_complete=completing.ever)
 @sign_option
 @checkpoint_option
 @output_option

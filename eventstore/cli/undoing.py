@@ -7,7 +7,7 @@ import re
 import click
 
 from eventstore import digest
-from eventstore.cli import naming, shapes
+from eventstore.cli import completing, naming, shapes
 from eventstore.cli.options import json_option, open_to_write, store_option, write_options
 from eventstore.cli.output import json_line, line
 from eventstore.undoing import Undone
@@ -48,7 +48,7 @@ def undo(
 
 
 @click.command("restore-image")
-@click.argument("image")
+@click.argument("image", shell_complete=completing.ever)
 @_dry_run_option
 @json_option
 @write_options

@@ -234,7 +234,7 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["create", str(folder / "evil.json"), "--actor", EVIL, "-m", EVIL],
         ["mark-built", image_id, "-m", EVIL], ["touch", image_id, "--time", "2 hours ago"],
         ["tag", "app", image_id, "-m", EVIL], ["untag", "app", "-m", EVIL],
-        ["set-parent", image_id, "--none"], ["log", "-n", "3"], ["demo"],
+        ["set-parent", image_id, "--none"], ["log", "-n", "3"], ["demo"], ["completion", "bash"],
         ["restore", str(folder / "copy"), str(folder / f"restored {len(ARGUMENT)}{ARGUMENT}")],
         ["salvage", str(folder / "store"), str(folder / f"salvaged {len(ARGUMENT)}{ARGUMENT}")],
         ["export", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")], ["export", ARGUMENT],
