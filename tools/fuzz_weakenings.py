@@ -105,12 +105,12 @@ class _Same(dict[int, str]):
 
 def _leak_times() -> None:
     """Read Docker's times as Python does, errors and all."""
-    from eventstore.sources import docker_imagedb
+    from eventstore.sources import found
 
     def instant(text: str) -> int:
         return int(datetime.fromisoformat(text).timestamp())
 
-    vars(docker_imagedb)["parse_instant"] = instant
+    vars(found)["parse_instant"] = instant
 
 
 WEAKENINGS: dict[str, Callable[[], None]] = {
