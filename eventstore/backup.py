@@ -96,8 +96,15 @@ def whole_or_absent(destination: str | os.PathLike[str], source: Path) -> Genera
         refuse_taken(target)
         _refuse_inside(target, source)
         store_files.make_directories(target.parent)
-        partial = Path(tempfile.mkdtemp(prefix=UNFINISHED_PREFIX, dir=target.parent))
+        # An interrupt may come at any point: what is made has a name before it is there.
+        partial = Path(tempfile.mktemp(prefix=UNFINISHED_PREFIX, dir=target.parent))  # noqa: S306
+        is_ours = True
         try:
+            try:
+                partial.mkdir(mode=0o700)
+            except OSError:
+                is_ours = False
+                raise
             yield partial
             for path in (*sorted(partial.iterdir()), partial):
                 store_files.sync(path)
@@ -108,7 +115,8 @@ def whole_or_absent(destination: str | os.PathLike[str], source: Path) -> Genera
                 target.rename(partial)  # what was refused is not there
                 raise
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
+            if is_ours:
+                shutil.rmtree(partial, ignore_errors=True)
             raise
     except StoreFullError as error:
         if error.map_size is not None:

@@ -9,8 +9,10 @@ Exit codes:
     4    damage: something stored is not what was written
     130  interrupted
     141  whoever read the output has gone away
+    143  terminated
 
-No traceback reaches a user. A reader that goes away (`| head`) ends the command in silence.
+SIGTERM ends a command as an interrupt does: what it had half done is taken away first. No traceback
+reaches a user. A reader that goes away (`| head`) ends the command in silence.
 """
 
 from __future__ import annotations
@@ -18,8 +20,12 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import click
 
@@ -46,7 +52,7 @@ from eventstore.cli import (
 from eventstore.cli.options import STORE_HELP
 from eventstore.cli.output import LogFormatter, line, note
 
-NO, USAGE, UNUSABLE, DAMAGED, INTERRUPTED, PIPE_BROKEN = 1, 2, 3, 4, 130, 141
+NO, USAGE, UNUSABLE, DAMAGED, INTERRUPTED, PIPE_BROKEN, TERMINATED = 1, 2, 3, 4, 130, 141, 143
 _SEE_PATH = "check the path; `eventstore sync SOURCE` or `create` makes a new store"
 _SEE_DAMAGE = (
     "keep it as it is; `eventstore verify` lists the damage, `eventstore salvage` gets out what is"
@@ -77,7 +83,7 @@ _HINTS: tuple[tuple[type[errors.EventStoreError], int, str], ...] = (
 _EPILOG = """\b
 Exit codes: 0 done, 1 not there or refused, 2 wrong command line,
 3 store or source cannot be used, 4 damage, 130 interrupted,
-141 the reader of the output has gone away."""
+141 the reader of the output has gone away, 143 terminated."""
 
 
 def _say_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -167,11 +173,14 @@ def run(arguments: Sequence[str]) -> int:
         answered = completing.answer(cli)
         if answered is not None:
             return answered
-        code = cli.main(list(arguments), prog_name="eventstore", standalone_mode=False)
+        with _terminable():
+            code = cli.main(list(arguments), prog_name="eventstore", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         return _usage(error)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error, _TerminatedError) or isinstance(error.__cause__, _TerminatedError):
+            return _fail("terminated; nothing half done was kept", TERMINATED)
         return _fail("interrupted; nothing half done was kept", INTERRUPTED)
     except (BrokenPipeError, SystemExit):
         # Click leaves with SystemExit when the pipe breaks. The interpreter would flush standard
@@ -186,6 +195,27 @@ def run(arguments: Sequence[str]) -> int:
         # A traceback would show whatever the error quotes as it is.
         return _fail(f"a defect of eventstore: {type(error).__name__}: {error}", UNUSABLE)
     return code if isinstance(code, int) else 0
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM has come."""
+
+
+@contextmanager
+def _terminable() -> Generator[None]:
+    """Let SIGTERM unwind what is under way, as an interrupt does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _TerminatedError
+
+    earlier = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _prepare_streams() -> None:
