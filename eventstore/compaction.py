@@ -26,12 +26,24 @@ from functools import partial
 
 from msgspec import Struct
 
-from eventstore import codec, configs, dropped, log, merkle, names, replay, scrubbing, snapshots
+from eventstore import (
+    clock,
+    codec,
+    configs,
+    dropped,
+    log,
+    merkle,
+    names,
+    replay,
+    scrubbing,
+    snapshots,
+)
 from eventstore.events import Compacted, Record, Tagged, Untagged
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
+from eventstore.view import ImageView
 
-_CONFIGS_A_WRITE = 256
+_CONFIGS_A_WRITE, _NAMES_A_WRITE = 256, 1024
 _CONFIGS, _TOMBSTONES = "configs", "tombstones"
 
 
@@ -86,7 +98,9 @@ def compact(environment: Environment, through: int, *, by: int, dry_run: bool) -
         if not dry_run:
             environment.write(partial(_drop_configs, images=list(images), through=through))
     if not dry_run:
-        environment.write(partial(_drop_names, keys=keeping.doomed_names, through=through))
+        for start in range(0, len(keeping.doomed_names), _NAMES_A_WRITE):
+            keys = keeping.doomed_names[start : start + _NAMES_A_WRITE]
+            environment.write(partial(_drop_names, keys=keys, through=through))
         snapshots.prune(environment)
         environment.write(partial(_finish, through=through))
     return Compaction(through, by, records, kept, found, size, len(keeping.doomed_names), dry_run)
@@ -98,6 +112,23 @@ def take_snapshot(environment: Environment, through: int) -> None:
         there = snapshots.raw_header(txn, through) is not None
     if not there:
         snapshots.put(environment, replay.view_at(environment, through))
+
+
+def say_again(view: ImageView, through: int, root_hash: bytes, now: clock.Clock) -> Record:
+    """Return the next record of a log that says how far it was compacted: the one before was lost.
+
+    Without it, a log whose last records were dropped would not end where it ends.
+    """
+    position = view.position + 1
+    return codec.encode(
+        position,
+        time_ns=max(clock.reading(now), view.time_ns),
+        actor="salvage",
+        reason="the record of this compaction was lost",
+        batch=position,
+        previous=0,
+        event=Compacted(through, root_hash),
+    )
 
 
 class _Keeping:

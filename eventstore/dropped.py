@@ -16,6 +16,7 @@ at; `by` is the position of the `Compacted` that says so.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from zlib import crc32
 
 import msgspec
@@ -134,6 +135,17 @@ def leaves(txn: Transaction, first: int, last: int) -> dict[int, bytes]:
         row = unpack(key, value).items()
         found.update((position, leaf) for position, leaf in row if first <= position <= last)
     return found
+
+
+def rows(txn: Transaction) -> Iterator[tuple[bytes, list[int]]]:
+    """Iterate over the keys of all rows, and of which positions each is; of none if damaged."""
+    for key, value in txn.scan(_META, PREFIX):
+        if not key.startswith(PREFIX):
+            return
+        try:
+            yield key, list(unpack(key, value))
+        except CorruptionError:
+            yield key, []
 
 
 def has(txn: Transaction, position: int) -> bool:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from eventstore import digest, digest_set, log
-from eventstore.errors import EventStoreError, ImageNotFoundError
+from eventstore import digest, digest_set, dropped, log
+from eventstore.errors import CompactedError, EventStoreError, ImageNotFoundError
 from eventstore.events import Deleted, Record
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
@@ -24,6 +24,10 @@ class Explaining(Protocol):
     """A store, as far as it is asked here."""
 
     _environment: Environment
+    _horizon: dropped.Horizon
+
+    def _catch_up(self) -> None:
+        """Fold what has been committed."""
 
 
 _S = TypeVar("_S", bound=Explaining)
@@ -43,6 +47,53 @@ def explained(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate
             raise
 
     return explaining
+
+
+def answered(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate[_S, _P], _T]:
+    """Return a method that only reads, and reads anew where a compaction has overtaken it.
+
+    What it was made of was dropped under it; from the new horizon on there is an answer.
+    """
+
+    @wraps(method)
+    def answering(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return method(self, *args, **kwargs)
+        except CompactedError:
+            return _anew(self, lambda: method(self, *args, **kwargs))
+
+    return answering
+
+
+def answered_explained(
+    method: Callable[Concatenate[_S, _P], _T],
+) -> Callable[Concatenate[_S, _P], _T]:
+    """Return a method that is both `answered` and `explained`, at the price of one."""
+
+    @wraps(method)
+    def answering(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return method(self, *args, **kwargs)
+        except ImageNotFoundError as error:
+            explain(self, error)
+            raise
+        except CompactedError:
+            return _anew(self, lambda: explained(method)(self, *args, **kwargs))
+
+    return answering
+
+
+def _anew(store: Explaining, read: Callable[[], _T]) -> _T:
+    """Read again from the new horizon on, and again if that moves meanwhile."""
+    while True:
+        store._catch_up()
+        through = store._horizon.through
+        try:
+            return read()
+        except CompactedError:
+            store._catch_up()
+            if store._horizon.through == through:
+                raise
 
 
 def explain(store: Explaining, error: ImageNotFoundError) -> None:

@@ -25,7 +25,13 @@ import msgspec
 from msgspec import Struct
 
 from eventstore.backup import whole_or_absent
-from eventstore.errors import CompactedError, ProofError, StoreUsageError, refused
+from eventstore.errors import (
+    CompactedError,
+    CorruptionError,
+    ProofError,
+    StoreUsageError,
+    refused,
+)
 from eventstore.events import Created, Record
 from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.merkle import Checkpoint, Frontier, leaf_hash
@@ -120,11 +126,18 @@ def export_records(
     with whole_or_absent(destination, Path(store.path)) as folder:
         with folder.joinpath(FILES[form]).open("xb") as file:
             last = after
-            for record in store.records(after=after, through=checkpoint.position):
-                last += 1
-                if record.position != last:
-                    raise CompactedError(last, store.horizon.through)
-                file.write(msgspec.json.encode(_line(store, record, form)) + b"\n")
+            try:
+                for record in store.records(after=after, through=checkpoint.position):
+                    last += 1
+                    if record.position != last:
+                        raise CompactedError(last, store.horizon.through)
+                    file.write(msgspec.json.encode(_line(store, record, form)) + b"\n")
+            except CorruptionError as error:
+                if after < store.horizon.through:  # a config was dropped meanwhile
+                    raise CompactedError(after + 1, store.horizon.through) from error
+                raise
+            if last != checkpoint.position:
+                raise CompactedError(last + 1, store.horizon.through)
         folder.joinpath(PROOF).write_bytes(msgspec.json.format(msgspec.json.encode(proof)) + b"\n")
     return checkpoint
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 from eventstore import digest, docker_form, oci_form, store_files
 from eventstore.backup import whole_or_absent
 from eventstore.docker_form import HeldImage
-from eventstore.errors import StoreUsageError
+from eventstore.errors import CompactedError, CorruptionError, StoreUsageError
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
 
@@ -70,6 +70,7 @@ def export_images(
         DestinationExistsError: the destination exists.
         RedactedError: a config was redacted, and `leave_out` is not given.
         InvalidImageError: the form cannot hold an image.
+        CompactedError: the moment was dropped.
         CorruptionError: a config is damaged; or it was lost, and `leave_out` is not given.
         StoreFullError: there is no room.
         StoreIOError: the operating system refuses.
@@ -82,6 +83,24 @@ def export_images(
     else:
         view = store.as_of(position=moment)
     names = store.tags(view.position)
+    try:
+        return _write(store, view, names, destination, form, leave_out=leave_out)
+    except CorruptionError as error:
+        through = store.horizon.through
+        if view.position < through:  # a config was dropped meanwhile
+            raise CompactedError(view.position, through) from error
+        raise
+
+
+def _write(
+    store: ImageStore,
+    view: ImageView,
+    names: dict[str, str],
+    destination: str | os.PathLike[str],
+    form: str,
+    *,
+    leave_out: bool,
+) -> ImageExport:
     left_out = tuple(sorted(image_id for image_id in view if not _has_config(store, image_id)))
     if left_out and not leave_out:
         view.get(left_out[0])  # it says why

@@ -12,12 +12,14 @@ from eventstore import digest, log
 from eventstore.batch import Batch
 from eventstore.errors import ImageNotFoundError
 from eventstore.events import Created, Deleted, Described, Manifest
+from eventstore.explaining import answered
 from eventstore.name_reader import NameReader
 
 
 class ManifestReader(NameReader):
     """What can be read of the manifests of images."""
 
+    @answered
     def manifests(self, image_id: str, *, as_of: datetime | int | None = None) -> list[Manifest]:
         """Return the manifests that are known to lead to an image, the newest first.
 
@@ -38,6 +40,7 @@ class ManifestReader(NameReader):
         image = digest.require(image_id)
         head = self._head(image)
         found = self._described_by(image, head, position) if head else None
+        self._past.refuse_dropped(position)
         if found is None:
             raise ImageNotFoundError(image_id)
         return found

@@ -16,7 +16,7 @@ from eventstore.errors import (
     TagNotFoundError,
 )
 from eventstore.events import Created, Deleted, Named, Record, Tagged
-from eventstore.explaining import explained
+from eventstore.explaining import answered, answered_explained
 from eventstore.lmdb_transaction import Transaction
 from eventstore.reader import StoreReader
 
@@ -24,6 +24,7 @@ from eventstore.reader import StoreReader
 class NameReader(StoreReader):
     """What can be read of the names of images."""
 
+    @answered
     def resolve(self, term: str, *, as_of: datetime | int | None = None) -> str:
         """Return the id of the image that a name means, or else that `term` is the start of.
 
@@ -49,6 +50,7 @@ class NameReader(StoreReader):
             return digest.to_text(image)
         return self.search(term) if position is None else self.as_of(position=position).search(term)
 
+    @answered
     def tags(self, as_of: datetime | int | None = None) -> dict[str, str]:
         """Return all names, canonical and sorted, with the ids of the images that they mean.
 
@@ -77,7 +79,7 @@ class NameReader(StoreReader):
             hidden = {image for image in images.values() if image and not live.shows(image)}
         return _as_text({name: image for name, image in images.items() if image not in hidden})
 
-    @explained
+    @answered_explained
     def names(self, image_id: str) -> list[str]:
         """Return the names of an image, canonical and sorted; costs what `tags` does.
 

@@ -51,7 +51,7 @@ class Past:
         with self._lock:
             self._kept = None
 
-    def _refuse_dropped(self, position: int) -> None:
+    def refuse_dropped(self, position: int) -> None:
         """Refuse what was found of a position before the horizon: it may lack what was dropped.
 
         A compaction notes the horizon before it drops anything; so this is asked at the end.
@@ -79,7 +79,7 @@ class Past:
         moved = self._moved(near[0], position) if near else None
         if moved is None:
             moved = replay.view_at(self._environment, position, self._read_config)
-        self._refuse_dropped(position)
+        self.refuse_dropped(position)
         if moved.changes > 2 * snapshots.interval(len(moved)):
             return moved  # one that goes on for ever would hold ever more
         frozen = moved.freeze()
@@ -148,7 +148,7 @@ class Past:
         except (_NotKnownError, CorruptionError):
             return None
         finally:
-            self._refuse_dropped(low)
+            self.refuse_dropped(low)
         views = {low: ImageView(changes.was, position=low)}
         views.setdefault(high, ImageView(changes.became, position=high))
         return diff.between(views[before], views[after])

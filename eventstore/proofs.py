@@ -8,11 +8,14 @@ are no part of the log: only what is committed is proved.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
-from eventstore import configs, hashes, merkle
+from eventstore import configs, hashes, merkle, verify
+from eventstore.backup import copy_environment
 from eventstore.errors import StoreUsageError
 from eventstore.story import StoryReader
+from eventstore.tracing import traced, traced_steps
 
 
 class StoreProver(StoryReader):
@@ -125,3 +128,20 @@ class StoreProver(StoryReader):
         """
         with self._environment.read() as txn:
             return None if configs.is_gone(txn, image) else configs.get(txn, image)
+
+    def verify(self) -> Iterator[verify.Problem]:
+        """Derive everything again from the log and yield what does not agree."""
+        return traced_steps("verify", verify.verify(self._environment))
+
+    @traced("backup")
+    def backup(self, destination: str | os.PathLike[str]) -> int:
+        """Write a consistent copy into a new directory, while writers go on; return its position.
+
+        It has this store's id. Read it as it is; to write to it, `restore` makes a store of it.
+
+        Raises:
+            DestinationExistsError: the destination exists.
+            StoreUsageError: it is no path, or lies in the store itself.
+            StoreFullError: there is no room for it.
+        """
+        return copy_environment(self._environment, destination)

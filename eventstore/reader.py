@@ -29,9 +29,7 @@ from eventstore import (
     retained,
     scrubbing,
     snapshots,
-    verify,
 )
-from eventstore.backup import copy_environment
 from eventstore.batch import Batch
 from eventstore.errors import (
     CompactedError,
@@ -42,12 +40,12 @@ from eventstore.errors import (
     StoreUsageError,
 )
 from eventstore.events import Created, Record, Redacted
-from eventstore.explaining import explain, explained
+from eventstore.explaining import answered, answered_explained
 from eventstore.image import Image
 from eventstore.layers import LayerMetadata, LayerStore
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
-from eventstore.tracing import traced, traced_steps
+from eventstore.tracing import traced
 from eventstore.view import ImageMap, ImageView
 
 FOLLOW_INTERVAL_SECONDS = 0.05
@@ -165,19 +163,32 @@ class StoreReader:
         with self._lock:
             if self._environment.commit_number() == self._seen:
                 return
-            with self._environment.read() as txn:
-                number, last = txn.number, log.checked_end(txn)
-                compacted = dropped.horizon(txn)
-            if compacted.through != self._horizon.through:
-                self._move_behind(compacted, last)
-            self._horizon = compacted
-            for record in log.read(self._environment, self._live.position, last):
-                if record.position > self._live.position:  # a layer store may read in between
-                    self._fold(record)
+            while True:
+                with self._environment.read() as txn:
+                    number, last = txn.number, log.checked_end(txn)
+                    compacted = dropped.horizon(txn)
+                try:
+                    if compacted.through != self._horizon.through:
+                        self._move_behind(compacted)
+                    self._horizon = compacted
+                    for record in log.read(self._environment, self._live.position, last):
+                        if record.position > self._live.position:  # a layer store may read between
+                            self._fold(record)
+                except (CompactedError, CorruptionError):
+                    if not self._is_overtaken(compacted):
+                        raise
+                else:
+                    if self._live.position >= last or not self._is_overtaken(compacted):
+                        break
             self._seen = number
             self._lay_over_newest()
 
-    def _move_behind(self, compacted: dropped.Horizon, last: int) -> None:
+    def _is_overtaken(self, known: dropped.Horizon) -> bool:
+        """Tell whether a compaction has gone further, and may have dropped what was to be read."""
+        with self._environment.read() as txn:
+            return dropped.horizon(txn).through != known.through
+
+    def _move_behind(self, compacted: dropped.Horizon) -> None:
         """Lean on nothing that a compaction drops.
 
         A store that last looked before the horizon cannot fold what lies between. It starts anew,
@@ -274,15 +285,19 @@ class StoreReader:
 
     def __contains__(self, image_id: object) -> bool:
         """Tell whether the image is there."""
-        with self._lock:
-            return image_id in self._view()
+        try:
+            with self._lock:
+                return image_id in self._view()
+        except CompactedError:
+            return image_id in set(self)  # that looks anew where a compaction overtakes it
 
+    @answered
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids of all images as they are now, sorted."""
         with self._lock:
             return iter(self._view())
 
-    @explained
+    @answered_explained
     def get(self, image_id: str) -> Image:
         """Return an image, decoded from the bytes it was created with.
 
@@ -294,20 +309,17 @@ class StoreReader:
         with self._lock:
             return self._view().get(image_id)
 
+    @answered_explained
     def get_parent(self, image_id: str) -> str | None:
         """Return the id of an image's parent, None if it has none.
 
         Raises:
             ImageNotFoundError: the image is not there.
         """
-        try:
-            with self._lock:
-                return self._view().get_parent(image_id)
-        except ImageNotFoundError as error:
-            explain(self, error)
-            raise
+        with self._lock:
+            return self._view().get_parent(image_id)
 
-    @explained
+    @answered_explained
     def get_last_updated(self, image_id: str) -> datetime | None:
         """Return when an image was last updated, None if that was never set.
 
@@ -317,7 +329,7 @@ class StoreReader:
         with self._lock:
             return self._view().get_last_updated(image_id)
 
-    @explained
+    @answered_explained
     def is_built_locally(self, image_id: str) -> bool:
         """Tell whether an image was built on this host.
 
@@ -327,7 +339,7 @@ class StoreReader:
         with self._lock:
             return self._view().is_built_locally(image_id)
 
-    @explained
+    @answered_explained
     def children(self, image_id: str) -> list[str]:
         """Return the ids of the images whose parent this one is, sorted.
 
@@ -337,7 +349,7 @@ class StoreReader:
         with self._lock:
             return self._view().children(image_id)
 
-    @explained
+    @answered_explained
     def search(self, term: str) -> str:
         """Return the id of the one image that `term` names.
 
@@ -351,11 +363,13 @@ class StoreReader:
         with self._lock:
             return self._view().search(term)
 
+    @answered
     def map(self) -> ImageMap:
         """Return all images by id; each is decoded when it is asked for."""
         with self._lock:
             return self._view().map()
 
+    @answered
     def heads(self) -> ImageMap:
         """Return the images without children by id; each is decoded when it is asked for."""
         with self._lock:
@@ -426,6 +440,7 @@ class StoreReader:
         with self._environment.read() as txn:
             return log.position_at(txn, time)
 
+    @answered
     def records(
         self,
         image_id: str | None = None,
@@ -544,23 +559,6 @@ class StoreReader:
     def snapshots(self) -> list[snapshots.SnapshotInfo]:
         """Return the snapshots that there are, oldest first."""
         return snapshots.listed(self._environment)
-
-    def verify(self) -> Iterator[verify.Problem]:
-        """Derive everything again from the log and yield what does not agree."""
-        return traced_steps("verify", verify.verify(self._environment))
-
-    @traced("backup")
-    def backup(self, destination: str | os.PathLike[str]) -> int:
-        """Write a consistent copy into a new directory, while writers go on; return its position.
-
-        It has this store's id. Read it as it is; to write to it, `restore` makes a store of it.
-
-        Raises:
-            DestinationExistsError: the destination exists.
-            StoreUsageError: it is no path, or lies in the store itself.
-            StoreFullError: there is no room for it.
-        """
-        return copy_environment(self._environment, destination)
 
     def _read_config(self, image: bytes) -> bytes:
         with self._environment.read() as txn:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -117,3 +118,10 @@ def _plain(value: Any) -> Any:
 
 def _is_config_of(record: Record, config: bytes) -> bool:
     return isinstance(record.event, Created) and digest.digest_of(config) == record.event.digest
+
+
+def write_lines(path: Path, lines: Iterable[object]) -> None:
+    """Write each of some values as a line of JSON into a new file."""
+    with path.open("wb") as file:
+        for line in lines:
+            file.write(msgspec.json.encode(line) + b"\n")

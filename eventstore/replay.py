@@ -37,16 +37,16 @@ def view_at(
         CorruptionError: a record on the way is damaged.
     """
     while True:
-        compacted = _horizon(environment).through
-        if position < compacted:
-            raise CompactedError(position, compacted)
+        compacted = _horizon(environment)
+        if position < compacted.through:
+            raise CompactedError(position, compacted.through)
         try:
-            view = _snapshot_view(environment, compacted, position, read_config)
+            view = _snapshot_view(environment, compacted.through, position, read_config)
             return fold_log(view, environment, position)
         except CompactedError:
-            if _horizon(environment).through == compacted:
+            if _horizon(environment) == compacted:
                 raise
-            # Else it has moved meanwhile, over what the view began with.
+            # Else it has gone on meanwhile, over what the view was made of.
 
 
 def _horizon(environment: Environment) -> dropped.Horizon:
@@ -126,12 +126,12 @@ def _otherwise(
         spoilt.add(layout.whole.position)
         through -= 1
     while True:
-        since = _horizon(environment).through
+        since = _horizon(environment)
         try:
-            view = _loaded(environment, since, through, spoilt)
+            view = _loaded(environment, since.through, through, spoilt)
             return fold_log(view, environment, position).rows()
         except CompactedError:
-            if _horizon(environment).through == since:
+            if _horizon(environment) == since or position < since.through:
                 raise
 
 
@@ -178,16 +178,18 @@ def fold_log(view: ImageView, environment: Environment, position: int) -> ImageV
         CompactedError: some of them were dropped, now or just before, that it would have needed.
         CorruptionError: one is missing or damaged, or says what cannot have happened.
     """
-    start, before = view.position, _horizon(environment).through
+    start, before = view.position, _horizon(environment)
     if not start:
-        view.expect_dropped(before)
+        view.expect_dropped(before.through)
     try:
         for page in log.pages(environment, start, position):
             view.apply_events(codec.decode_events(page))
     finally:
         compacted = _horizon(environment)
         through = compacted.through
-        if position < through or 0 < start < through or (not start and through != before):
+        # What brought an image may have been read before it was dropped, and what ended it not.
+        is_mixed = not start and (through, compacted.dropped) != (before.through, before.dropped)
+        if position < through or 0 < start < through or is_mixed:
             raise CompactedError(position, through)
     if view.position < position:  # it is the horizon, and was dropped itself
         view.skip_to(position, compacted.time_ns)

@@ -20,7 +20,8 @@ in free ones, which hold what earlier commits, and commits that never came to be
 exactly one record there claims the position and fits the log before it, it is taken, and its
 position is listed as recovered; if several do, none is taken and all are kept beside. A record that
 a compaction dropped leaves its hash, which is taken in its place, and not the bytes of the record,
-should they be found. What lies
+should they be found; if the
+record by which the log was compacted is lost, another says so behind the rest. What lies
 behind the end of the log counts for nothing where the source is sound at its head, and is kept
 beside otherwise: its last commit may have been among it. Where the end cannot be told, all that
 follows without a gap is taken, and that is said.
@@ -29,7 +30,7 @@ follows without a gap is taken, and that is said.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -41,12 +42,14 @@ from eventstore import (
     backup,
     clock,
     codec,
+    compaction,
     configs,
     digest,
     dropped,
     hashes,
     lmdb_pages,
     log,
+    merkle,
     meta,
     names,
     replay,
@@ -56,11 +59,11 @@ from eventstore import (
     structure,
 )
 from eventstore.errors import CorruptionError, StoreUsageError
-from eventstore.events import Created, Record, Redacted, Tagged, Untagged
+from eventstore.events import Compacted, Created, Record, Redacted, Tagged, Untagged
 from eventstore.lmdb_env import DATABASES, Environment
 from eventstore.lmdb_pages import PageFile, Tree
 from eventstore.lmdb_transaction import Transaction
-from eventstore.record_lines import as_json
+from eventstore.record_lines import as_json, write_lines
 from eventstore.verify import Problem
 from eventstore.view import ImageView
 
@@ -236,7 +239,11 @@ class _Found:
         except CorruptionError:
             noted = dropped.NOWHERE
         through = max(self.dropped, default=0)
-        return noted if noted.through >= through else dropped.Horizon(through, unfinished=True)
+        if noted.through >= through:
+            return noted
+        after = self.record(min((at for at in self.places if at >= through), default=0))
+        time_ns = 0 if after is None else after.time_ns  # or before, but not earlier moments' past
+        return dropped.Horizon(through, 0, time_ns, unfinished=True)
 
     def _end(self, reading: structure.PageReading, bent: bool) -> int | None:
         """Return the last position of the log, None if it cannot be told."""
@@ -328,6 +335,11 @@ class _Writer:
         self.view.expect_dropped(found.horizon.through)
         self.heads: dict[bytes, int] = {}
         self.names: dict[str, int] = {}
+        self.compacted: dict[int, int] = {}
+        self.edge = merkle.Frontier()
+        self.here = 0
+        self.again: Record | None = None
+        self.horizon = dropped.NOWHERE
         self.batch = 1
         self.created: set[bytes] = set()
         self.redacted: dict[bytes, int] = {}
@@ -341,14 +353,15 @@ class _Writer:
         while self._step(self.view.position + 1):
             pass
         self._note_lost()
-        known = self.found.identity
-        fork = None if known is None else meta.Fork(known.store_id, self.view.position)
+        self._find_horizon()
+        known, position = self.found.identity, self.here
+        fork = None if known is None else meta.Fork(known.store_id, position)
         before = () if known is None else known.forks
         founding = meta.founding(self.now, fork, before)
         environment = Environment(self.folder, initialise=founding)
         try:
-            for start in range(1, self.view.position + 1, _BATCH_LENGTH):
-                end = min(start + _BATCH_LENGTH, self.view.position + 1)
+            for start in range(1, position + 1, _BATCH_LENGTH):
+                end = min(start + _BATCH_LENGTH, position + 1)
                 environment.write(partial(self._write_records, positions=range(start, end)))
             for part in self._parts(sorted(self.created)):
                 environment.write(partial(self._write_configs, images=part))
@@ -358,14 +371,14 @@ class _Writer:
                 snapshots.put(environment, self.view)
         finally:
             environment.close()
-        records_beside, configs_beside = self._write_beside()
+        records_beside, configs_beside = self._write_beside(position)
         for path in (self.folder / store_files.DATA, self.folder):
             store_files.sync(path)
         return SalvageReport(
             source=str(self.found.path),
             destination=str(self.target),
             store_id="" if known is None else known.store_id,
-            position=self.view.position,
+            position=position,
             end=self.found.end,
             images=len(self.view),
             recovered=tuple(self.recovered),
@@ -380,11 +393,14 @@ class _Writer:
         if position in self.found.dropped:
             is_end = position == compacted.through
             self.view.skip_to(position, compacted.time_ns if is_end else self.view.time_ns)
+            self.edge.add(self.found.dropped[position])
             self.batch = 0
             return True
         record = self._next(position)
         if record is not None:
             self._fold(record)
+            if position <= compacted.through:
+                self.edge.add(merkle.leaf_hash(record.raw))
         return record is not None
 
     def _next(self, position: int) -> Record | None:
@@ -422,12 +438,7 @@ class _Writer:
         return True
 
     def _leads_to(self, before: int, known: int) -> bool:
-        """Tell whether the position that a record gives as one before it can be the right one.
-
-        Args:
-            before: that position.
-            known: what is known to be the last one; others may have been dropped.
-        """
+        """Tell whether a record may give `before` as the one before it, where `known` is known."""
         if before == known:
             return True
         if max(before, known) > self.found.horizon.through:
@@ -447,6 +458,8 @@ class _Writer:
             self.redacted[record.event.digest] = self.last_redaction = record.position
         elif isinstance(record.event, Tagged | Untagged):
             self.names[record.event.name] = record.position
+        elif isinstance(record.event, Compacted):
+            self.compacted[record.event.through] = record.position
 
     def _note_lost(self) -> None:
         """List the records and the configs that were lost."""
@@ -471,7 +484,7 @@ class _Writer:
         if behind:
             text = f"records {behind[0]} to {behind[-1]}, behind the end, may have been committed"
             self.lost.append(Problem("log", text, behind[0]))
-        for image in sorted(self.created | self._created_beside()):
+        for image in sorted(self.created | self._created_beside(here)):
             if image not in found.configs and image not in self.redacted:
                 image_id = digest.to_text(image)
                 text = f"the config of {image_id} is damaged or missing"
@@ -486,11 +499,11 @@ class _Writer:
         elif not candidates and position in self.found.damaged:
             self.lost.append(Problem("log", self.found.damaged[position], position))
 
-    def _beside(self) -> Iterator[Record]:
-        """Iterate over the records that check and are not in the new log."""
+    def _beside(self, end: int) -> Iterator[Record]:
+        """Iterate over the records that check and are not in the new log, taken up to `end`."""
         positions = self.found.places.keys() | self.found.strays.keys()
         for position in sorted(positions):
-            if position > self.view.position:
+            if position > end:
                 record = self.found.record(position)
                 if record is not None:
                     yield record
@@ -501,10 +514,9 @@ class _Writer:
                     if raw != self.recovered.get(position):
                         yield codec.decode(position, raw)
 
-    def _created_beside(self) -> set[bytes]:
-        return {
-            record.event.digest for record in self._beside() if isinstance(record.event, Created)
-        }
+    def _created_beside(self, end: int) -> set[bytes]:
+        beside = self._beside(end)
+        return {record.event.digest for record in beside if isinstance(record.event, Created)}
 
     def _write_records(self, txn: Transaction, *, positions: range) -> None:
         gone = {at: self.found.dropped[at] for at in positions if at in self.found.dropped}
@@ -536,10 +548,11 @@ class _Writer:
 
     def _write_notes(self, txn: Transaction) -> None:
         """Write what is derived from the log: its end, and the ends of streams and of names."""
-        log.note_end(txn, self.view.position)
+        if self.again is not None:
+            txn.append("log", codec.position_key(self.again.position), self.again.raw)
         if self.found.horizon.through:
-            gone = sum(at <= self.view.position for at in self.found.dropped)
-            dropped.note(txn, self._horizon(gone))
+            dropped.note(txn, self.horizon)
+        log.note_end(txn, self.view.position)
         hashes.extend(txn, 0, self.view.position)
         if self.last_redaction:
             scrubbing.note(txn, self.last_redaction)
@@ -549,27 +562,31 @@ class _Writer:
         for name, position in sorted(self.names.items()):
             names.put(txn, name, position)
 
-    def _horizon(self, gone: int) -> dropped.Horizon:
-        """Return how far the log is compacted here, where the record of that may have been lost."""
-        known = self.found.horizon
-        through = min(known.through, self.view.position)
-        by = known.by if known.by <= self.view.position else 0
+    def _find_horizon(self) -> None:
+        """Find how far the log is compacted here, and say so anew where that record was lost."""
+        known, end = self.found.horizon, self.view.position
+        self.here, through = end, min(known.through, end)
         time_ns = known.time_ns if through == known.through else self.view.time_ns
-        return dropped.Horizon(through, by, time_ns, gone, known.unfinished)
+        if through and through not in self.compacted:
+            root_hash = self.edge.checkpoint().root_hash
+            self.again = compaction.say_again(self.view, through, root_hash, self.now)
+            self._fold(self.again)
+        gone = sum(at <= end for at in self.found.dropped)
+        by = self.compacted.get(through, 0)
+        self.horizon = dropped.Horizon(through, by, time_ns, gone, known.unfinished)
 
-    def _write_beside(self) -> tuple[int, int]:
+    def _write_beside(self, end: int) -> tuple[int, int]:
         """Write what has no place in the new store; return how many records and configs."""
-        records = [as_json(record) for record in self._beside()]
-        redacted = {
-            record.event.digest for record in self._beside() if isinstance(record.event, Redacted)
-        }
+        beside = list(self._beside(end))
+        records = [as_json(record) for record in beside]
+        redacted = {one.event.digest for one in beside if isinstance(one.event, Redacted)}
         images = sorted(self.found.configs.keys() - self.created - redacted)
         if not records and not images and not self.lost:
             return 0, 0
         folder = self.folder / FOLDER
         folder.joinpath(CONFIGS).mkdir(parents=True)
-        _write_lines(folder / LOST, map(msgspec.to_builtins, self.lost))
-        _write_lines(folder / RECORDS, records)
+        write_lines(folder / LOST, map(msgspec.to_builtins, self.lost))
+        write_lines(folder / RECORDS, records)
         for image in images:
             config = self.found.config(image)
             if config is not None:
@@ -580,9 +597,3 @@ class _Writer:
 def _missing(first: int, last: int) -> Problem:
     which = f"record {first} is" if first == last else f"records {first} to {last} are"
     return Problem("log", f"{which} missing", first)
-
-
-def _write_lines(path: Path, lines: Iterable[object]) -> None:
-    with path.open("wb") as file:
-        for line in lines:
-            file.write(msgspec.json.encode(line) + b"\n")

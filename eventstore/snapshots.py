@@ -45,7 +45,7 @@ from msgspec import Struct
 from eventstore import codec, columns, dropped
 from eventstore.columns import Columns, Row, State
 from eventstore.digest import DIGEST_SIZE
-from eventstore.errors import CorruptionError
+from eventstore.errors import CompactedError, CorruptionError
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
 from eventstore.notices import Notices
@@ -99,14 +99,18 @@ def put(environment: Environment, view: ImageView) -> Header | None:
         view: a view that nobody moves.
 
     Returns:
-        Its header, None if another process has pruned some of its chunks meanwhile.
+        Its header, None if another process has pruned some of its chunks meanwhile, or compacted
+        the log over what the view was made of.
 
     Raises:
         StoreFullError: there is no room for it.
     """
     replaced: list[tuple[bytes, Row]] = []
     header = Header(view.position, view.time_ns, len(view), [], b"")
-    header, pieces = _write(environment, header, view.columns(CHUNK_LENGTH, replaced))
+    try:
+        header, pieces = _write(environment, header, view.columns(CHUNK_LENGTH, replaced))
+    except CompactedError:
+        return None
     if not environment.write(partial(_put_header, header=header, pieces=pieces, instead=None)):
         return None
     _clear(environment, header.position)  # of one that this one has taken the place of
@@ -115,7 +119,8 @@ def put(environment: Environment, view: ImageView) -> Header | None:
         with environment.read() as txn:
             chunks = _chunks_over(txn, position) + len(replaced) // CHUNK_LENGTH
         if chunks <= max(header.images // CHUNK_LENGTH, CHAIN_MIN):
-            _make_difference(environment, position, seal, replaced, view.position)
+            with suppress(CompactedError):  # then it is gone
+                _make_difference(environment, position, seal, replaced, view.position)
     return header
 
 
@@ -159,8 +164,11 @@ def _write(
 
 
 def _put_chunks(txn: Transaction, *, chunks: list[tuple[bytes, bytes]]) -> None:
+    through = dropped.horizon(txn).through
     for key, payload in chunks:
         position, first = key[: codec.KEY_SIZE], _number(key)
+        if position < codec.position_key(through):  # it would bring back what was dropped
+            raise CompactedError(int.from_bytes(position, "big"), through)
         for number in range(_pieces(payload)):
             piece = payload[number * PIECE_SIZE : (number + 1) * PIECE_SIZE]
             txn.put(_DATABASE, position + (first + number).to_bytes(_CHUNK_KEY_SIZE, "big"), piece)
@@ -478,11 +486,12 @@ def drop(environment: Environment, position: int, *, spare: bool = False) -> boo
         for header, rows in lower:
             if rows is not None:
                 over = there[position].over
-                _make_difference(environment, header.position, header.digest, rows, over)
+                with suppress(CompactedError):
+                    _make_difference(environment, header.position, header.digest, rows, over)
+                    continue
             elif spare:
                 return False
-            else:
-                drop(environment, header.position)
+            drop(environment, header.position)
     _clear(environment, position)
     return True
 

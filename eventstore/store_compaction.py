@@ -105,7 +105,7 @@ class StoreCompactor(StoreUndoer):
         with self._lock:
             with self._environment.read() as txn:
                 noted = dropped.horizon(txn)
-            self._move_behind(noted, self._live.position)
+            self._move_behind(noted)
         return noted
 
     def _time_at(self, position: int) -> int:

@@ -61,7 +61,7 @@ class StoreUndoer(StoreWriter):
 
         Raises:
             UndoError: something cannot be taken back, or was changed since; it lists what.
-            CompactedError: what was before it was dropped.
+            CompactedError: the log was compacted up to where the batch begins, or further.
             StoreUsageError: the log has no such position, or this thread is in a transaction.
             StoreReadOnlyError: the store was opened for reading only.
             StoreFullError: there is no room; nothing was changed.
@@ -109,6 +109,8 @@ class StoreUndoer(StoreWriter):
     def _batch_of(self, position: int) -> tuple[Record, ...]:
         """Return the records of the batch that a record is in."""
         first = self._record(position).batch
+        if first - 1 < self._horizon.through:
+            raise CompactedError(first - 1, self._horizon.through)  # some of them may be gone
         found: list[Record] = []
         for record in log.read(self._environment, first - 1, self._committed()):
             if record.batch != first:

@@ -18,6 +18,7 @@ from eventstore import blame, diff, digest, digest_set, dropped, log
 from eventstore.blame import Blame
 from eventstore.errors import CorruptionError, ImageNotFoundError, StoreUsageError
 from eventstore.events import Deleted, ParentSet, Record, Tagged, Untagged
+from eventstore.explaining import answered
 from eventstore.lmdb_transaction import Transaction
 from eventstore.manifest_reader import ManifestReader
 from eventstore.view import ImageView
@@ -33,6 +34,7 @@ class StoryReader(ManifestReader):
             self._catch_up()
             return self._horizon
 
+    @answered
     def story(
         self,
         image_id: str,
@@ -66,6 +68,7 @@ class StoryReader(ManifestReader):
             [one for one in (reversed(found) if reverse else found) if one.position > after]
         )
 
+    @answered
     def blame(self, image_id: str, *, as_of: datetime | int | None = None) -> Blame:
         """Return the facts of an image, there or gone, each with the record that made it so.
 
@@ -82,7 +85,10 @@ class StoryReader(ManifestReader):
             CorruptionError: a record on the way is damaged, or a chain leads astray.
         """
         position = self._at(as_of)
-        story = self._story(image_id, position)
+        try:
+            story = self._story(image_id, position)
+        finally:
+            self._past.refuse_dropped(position)
         if not story:
             raise ImageNotFoundError(image_id)
         return blame.judge(image_id, position, story)
@@ -126,6 +132,7 @@ class StoryReader(ManifestReader):
         with self._environment.read() as txn:
             return log.read_one(txn, high)
 
+    @answered
     def diff(
         self, a: ImageView | datetime | int, b: ImageView | datetime | int | None = None
     ) -> diff.ViewDiff:
@@ -153,6 +160,7 @@ class StoryReader(ManifestReader):
             return self.as_of(time=moment)
         return self.as_of(position=moment)
 
+    @answered
     def search_history(self, term: str) -> str:
         """Return the id of the one image, there now or ever before, that `term` names.
 

@@ -131,7 +131,21 @@ def _damaged(path: Path, faults: list[str]) -> Iterator[Problem]:
 
 
 def _derived(read: Read) -> Iterator[Problem]:
-    """Check what the databases hold."""
+    """Check what the databases hold; anew, if a compaction drops some of it meanwhile."""
+    while True:
+        before = _horizon_now(read)
+        problems = list(_derived_once(read))
+        if _horizon_now(read) == before:
+            yield from problems
+            return
+
+
+def _horizon_now(read: Read) -> dropped.Horizon:
+    with read() as txn:
+        return _horizon(txn)[0]
+
+
+def _derived_once(read: Read) -> Iterator[Problem]:
     with read() as txn:
         first = _Extent(txn)
         stored = dict(snapshots.headers(txn))
@@ -220,6 +234,8 @@ class _Replay:
         self.created: set[bytes] = set()
         self.redacted: dict[bytes, int] = {}
         self.last_redaction = 0
+        self.severed: dict[bytes, int] = {}  # whose life goes on behind a record that was dropped
+        self.ever_redacted: set[bytes] = set()
         self.batch = 1
 
     def run(self, extent: _Extent) -> Iterator[Problem]:
@@ -289,6 +305,8 @@ class _Replay:
             text = f"record {behind} was dropped, and no compaction says so"
             yield Problem("log", text, behind)
         if self.sound and first <= self.compacted.through <= last:
+            if self.compacted.time_ns < self.view.time_ns:
+                yield self._wrong_time()
             self.view.skip_to(self.compacted.through, self.compacted.time_ns)
             yield from self._snapshot()
 
@@ -309,6 +327,19 @@ class _Replay:
         if self.gapless and noted.dropped != len(self.dropped):
             text = f"{noted.dropped} records are noted as dropped, and {len(self.dropped)} are"
             yield Problem("meta", text)
+
+        with self.read() as txn:
+            rows = list(dropped.rows(txn))
+        for key, positions in rows:
+            if not positions or not self.dropped.issuperset(positions):
+                yield Problem("hash", f"the row {key.hex()} is of no dropped records")
+        for image in sorted(self.severed.keys() - self.ever_redacted):
+            position = self.severed[image]
+            text = f"what came before record {position} in the life of its image was dropped"
+            yield Problem("log", text, position, _id_of(image))
+
+    def _wrong_time(self) -> Problem:
+        return Problem("meta", f"the time of {self.compacted.through} is not what is noted of it")
 
     def _missing(self, first: int, last: int) -> Problem:
         self.sound = self.gapless = False
@@ -343,6 +374,9 @@ class _Replay:
         elif isinstance(record.event, Redacted):
             self.created.add(image)  # it was, though that may have been dropped
             self.redacted[image] = self.last_redaction = position
+            self.ever_redacted.add(image)
+        if position == self.compacted.through and record.time_ns != self.compacted.time_ns:
+            yield self._wrong_time()
         known = self.heads.get(image, 0)
         if self.sound and record.previous != known and not self._is_severed(record, known):
             yield Problem(
@@ -371,16 +405,16 @@ class _Replay:
             yield Problem("log", str(error), position, record.image_id)
 
     def _is_severed(self, record: Record, known: int) -> bool:
-        """Tell whether the stream of an image has lost to a compaction what came before a record.
-
-        Args:
-            record: of that image.
-            known: the last position before it that is known of the image, 0 if none is.
-        """
+        """Tell whether a compaction took what came between a record and `known`, the one before."""
         if max(record.previous, known) > self.compacted.through:
             return False
         if record.previous:
-            return record.previous in self.dropped
+            is_dropped = record.previous in self.dropped
+            is_of_life = self.view.state(record.event.digest) is not None
+            if is_dropped and is_of_life and not isinstance(record.event, Created):
+                # All of a life is kept, but for names of what is redacted.
+                self.severed.setdefault(record.event.digest, record.position)
+            return is_dropped
         return self.view.state(record.event.digest) is None
 
     def _named(self, record: Record, event: Named) -> Iterator[Problem]:

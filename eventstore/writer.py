@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import partial
 from types import TracebackType
 
-from eventstore import clock, configs, log, names
+from eventstore import clock, configs, dropped, log, names
 from eventstore.batch import Batch
 from eventstore.errors import StoreFullError, StoreUsageError
 from eventstore.events import Record
@@ -420,7 +420,10 @@ class StoreWriter(StoreProver):
         """
         session = self._environment.begin_write()
         try:
-            if session.run(log.last_position) == self._live.position:
+            if (
+                session.run(log.last_position) == self._live.position
+                and session.run(dropped.horizon) == self._horizon
+            ):
                 return session
             raise StoreFullError(
                 "the map had to grow, and another process wrote meanwhile: try again",

@@ -9,7 +9,16 @@ from typing import Any
 import lmdb
 import pytest
 
-from eventstore import Compacted, CorruptionError, ImageStore, check_store, codec, dropped, log
+from eventstore import (
+    Compacted,
+    CorruptionError,
+    ImageStore,
+    check_store,
+    codec,
+    dropped,
+    log,
+    merkle,
+)
 from making import config, id_of
 
 
@@ -115,6 +124,43 @@ def test_rows_are_read_as_they_were_written_and_joined(store: ImageStore) -> Non
             assert dropped.leaves(txn, first, last) == expected
         assert [dropped.first_missing(txn, *span) for span in ((39, 41), (39, 42), (1, 2))] == [
             0, 42, 2]  # fmt: skip
+        assert dict(dropped.rows(txn))[ROW] == [1, 39, 40]
+    assert {problem.kind for problem in store.verify()} == {"hash"}  # none of these was dropped
+    for key in (ROW[:-1] + bytes([row]) for row in (0, 1, 2, 4)):
+        environment.write(lambda txn, key=key: txn.delete("meta", key))
+
+
+def test_a_record_that_is_made_pass_for_dropped_is_missed(old: ImageStore) -> None:
+    """By whoever moves its hash beside the others and counts it: its life goes on behind it."""
+    path, image = old.path, id_of(config("b"))
+    old.set_last_updated(image)
+    old.compact(position=5)
+    with old._environment.read() as txn:
+        horizon, record = dropped.horizon(txn), log.read_one(txn, 4)
+
+    def forge(txn: Any) -> None:
+        log.drop(txn, 4)
+        dropped.add(txn, {4: merkle.leaf_hash(record.raw)})
+        dropped.note(txn, horizon.with_more(1))
+
+    old._environment.write(forge)
+    old.close()
+    assert "log" in {problem.kind for problem in check_store(path)}
+
+
+def test_a_horizon_with_another_time_is_a_problem(old: ImageStore) -> None:
+    """By it a moment would be looked up; whether its record is kept or not."""
+    path = old.path
+    for position in (3, 4):
+        with ImageStore.open(path) if position == 4 else old as store:
+            store.compact(position=position)
+            horizon = store.horizon
+            for time_ns in (horizon.time_ns - 10**15, 0):
+                wrong = dropped.Horizon(position, horizon.by, time_ns, horizon.dropped)
+                store._environment.write(lambda txn, wrong=wrong: dropped.note(txn, wrong))
+                assert "meta" in {problem.kind for problem in store.verify()}
+            store._environment.write(lambda txn, right=horizon: dropped.note(txn, right))
+            assert list(store.verify()) == []
 
 
 def test_a_record_that_is_dropped_behind_the_horizon_is_a_problem(old: ImageStore) -> None:
