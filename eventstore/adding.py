@@ -92,7 +92,7 @@ class _Run:
         self._created: list[str] = []
         self._touched: set[str] = set()
         self._parents_set = self._tagged = self._described = 0
-        self._after = self._position = 0
+        self._after = self._position = self._unchanged = 0
 
     def write(self) -> None:
         """Append what is new: images, parents, names, manifests."""
@@ -112,6 +112,8 @@ class _Run:
                 self._described += noted
                 if noted:
                     self._touched.add(image_id)
+        left = [one for one in self._findings.images if one.image_id not in self._touched]
+        self._unchanged = sum(one.image_id in store for one in left)
         self._position = store.position
 
     def _create(self, image: SourceImage) -> None:
@@ -162,7 +164,7 @@ class _Run:
             parents_set=self._parents_set,
             tagged=self._tagged,
             described=self._described,
-            unchanged=sum(one.image_id not in self._touched for one in self._findings.images),
+            unchanged=self._unchanged,
             passed_over=self._passed_over,
             after=self._after,
             position=self._after if dry_run else self._position,

@@ -42,6 +42,7 @@ class Batch:
         marks: digest to position of the record by which its config will be redacted.
         named: name to the last record about it that will be appended: position and event.
         described: digest to the manifests that will be noted of its present life, the oldest first.
+        manifests: digest to all manifests of its present life, of images that were asked about.
         horizon: how far the log is compacted by one of the records, None if by none.
         ahead_ns: by how much the time of a record had to be later than the clock's, at most.
     """
@@ -81,6 +82,7 @@ class Batch:
         self._last_named = last_named
         self.named: dict[str, tuple[int, Named]] = {}
         self.described: dict[bytes, list[Manifest]] = {}
+        self.manifests: dict[bytes, set[Manifest]] = {}
         self.horizon: dropped.Horizon | None = None
         self._gone: dict[bytes, int] = {}
         self._raised: set[bytes] = set()  # those that have a tombstone, and are there again
@@ -155,8 +157,11 @@ class Batch:
             self.named[event.name] = record.position, event
         elif isinstance(event, Described):
             self.described.setdefault(image, []).append(event.manifest)
+            if image in self.manifests:
+                self.manifests[image].add(event.manifest)
         elif isinstance(event, Deleted):
             self.described.pop(image, None)
+            self.manifests.pop(image, None)
         if isinstance(event, Deleted | Redacted) and self.view.state(image) is None:
             self._gone[image] = record.position
 

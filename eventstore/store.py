@@ -464,7 +464,10 @@ class ImageStore(StoreCompactor):
         def judge(batch: Batch, reason: str) -> None:
             if not batch.view.shows(image):
                 raise ImageNotFoundError(image_id)
-            if manifest not in self._described_in(batch, image):
+            known = batch.manifests.get(image)
+            if known is None:
+                known = batch.manifests[image] = set(self._described_in(batch, image))
+            if manifest not in known:
                 batch.add(Described(image, manifest), reason)
 
         self._mutate(reason, judge)

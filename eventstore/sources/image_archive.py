@@ -45,6 +45,7 @@ from eventstore.sources.oci_layout import INDEX, Collection, Refused, decode, re
 
 MANIFEST = "manifest.json"
 SAVED_SIZE_MAX = 1 << 24
+SAVED_MAX = 1 << 16
 _SAVED = go_json.list_of(
     go_json.struct_of(
         {
@@ -52,7 +53,8 @@ _SAVED = go_json.list_of(
             "RepoTags": ("names", go_json.list_of(go_json.string, str)),
             "Layers": ("layers", go_json.list_of(go_json.string, str)),
             "Parent": ("parent", go_json.string),
-        }
+        },
+        null_resets=False,
     ),
     dict,
 )
@@ -68,7 +70,8 @@ def read_path(source: str | os.PathLike[str], *, platform: str | None = None) ->
 
     Raises:
         SourceError: it is neither, damaged, hostile, or may not be read.
-        StoreUsageError: it is packed with Zstandard, and `zstandard` is not installed.
+        StoreUsageError: it is packed with Zstandard, and `zstandard` is not installed; or
+            `platform` is none.
     """
     path = Path(source)
     try:
@@ -94,7 +97,8 @@ def read_stream(file: BinaryIO, name: str, *, platform: str | None = None) -> Fi
 
     Raises:
         SourceError: it is none, damaged, or hostile.
-        StoreUsageError: it is packed with Zstandard, and `zstandard` is not installed.
+        StoreUsageError: it is packed with Zstandard, and `zstandard` is not installed; or
+            `platform` is none.
     """
     files = read_archive(UnpackedBytes(file, name))
     files = files.below(_top(files, name))
@@ -155,6 +159,8 @@ class _Saved:
             raise SourceError(
                 self._place, f"its {MANIFEST} makes no sense: {error.detail}"
             ) from error
+        if len(entries) > SAVED_MAX:
+            raise SourceError(self._place, f"its {MANIFEST} lists more than {SAVED_MAX} images")
         for entry in entries:
             name = entry.get("config") or ""
             try:
@@ -172,7 +178,7 @@ class _Saved:
         path = relative(name)
         if not path:
             raise Refused("unsafe-name", "its config leads out of the archive")
-        raw = self._files.read(path, CONFIG_SIZE_MAX)
+        raw = self._found.look_at(self._files.read(path, CONFIG_SIZE_MAX), self._place)
         claimed = _NAMED_BY_DIGEST.fullmatch(path)
         image_id = digest.to_text(digest.digest_of(raw))
         if claimed is not None and digest.PREFIX + claimed[1] != image_id:

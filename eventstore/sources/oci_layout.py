@@ -39,7 +39,12 @@ from typing import Any
 from msgspec import Struct
 
 from eventstore import digest, events, go_json, host, references
-from eventstore.errors import InvalidImageError, InvalidReferenceError, SourceError
+from eventstore.errors import (
+    InvalidImageError,
+    InvalidReferenceError,
+    SourceError,
+    StoreUsageError,
+)
 from eventstore.events import Created, Manifest, ManifestLayer, pack_chain
 from eventstore.go_json import GoJSONError
 from eventstore.image import CONFIG_SIZE_MAX, Image
@@ -47,9 +52,13 @@ from eventstore.sources import parents
 from eventstore.sources.found import Findings, PassedOver, SourceImage, printable
 from eventstore.sources.image_files import ImageFiles, MissingFileError
 
+_MADE_UP = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 MANIFEST_SIZE_MAX = 1 << 22
 INDEX_DEPTH_MAX = 8
 DESCRIPTORS_MAX = 1 << 16
+PARTS_MAX = 3  # of a platform: operating system, architecture, variant
+READ_SIZE_MAX = 1 << 29
+"""How many bytes of blobs are looked at, those that are named again counted again."""
 INDEX, LAYOUT = "index.json", "oci-layout"
 _INDEXES = {
     "application/vnd.oci.image.index.v1+json",
@@ -78,7 +87,8 @@ _DESCRIPTOR = go_json.struct_of(
         "size": ("size", go_json.integer),
         "annotations": ("annotations", go_json.map_of(go_json.string, str)),
         "platform": ("platform", _PLATFORM),
-    }
+    },
+    null_resets=False,
 )
 _DOCUMENT = go_json.struct_of(
     {
@@ -89,6 +99,8 @@ _DOCUMENT = go_json.struct_of(
     }
 )
 _LAYOUT_FILE = go_json.struct_of({"imageLayoutVersion": ("version", go_json.string)})
+# What is refused because of who names it, or how deep, and not of the blob itself.
+_OF_A_DESCRIPTOR = {"attestation", "too-deep", "unknown-media-type"}
 Descriptor = dict[str, Any]
 Platform = tuple[str, str, str]
 
@@ -125,16 +137,38 @@ class Collection:
 
         Args:
             platform: whose images count, such as `linux/arm64`; all if not given.
+
+        Raises:
+            StoreUsageError: that is no platform.
         """
         self.images: dict[str, Decoded] = {}
         self.names: dict[str, str] = {}
-        self.manifests: dict[str, list[Manifest]] = {}
+        self.manifests: dict[str, dict[Manifest, None]] = {}
         self.passed_over: list[PassedOver] = []
         self._wanted = None if platform is None else platform.split("/")
+        if self._wanted is not None and not (len(self._wanted) <= PARTS_MAX and all(self._wanted)):
+            raise StoreUsageError(f"{platform!r} is no platform: give one such as linux/arm64")
+        self._decoded: dict[str, Decoded | Refused] = {}
+        self._room = READ_SIZE_MAX
 
     def pass_over(self, kind: str, name: str, detail: str, *, unsure: bool = False) -> None:
         """Report one thing."""
         self.passed_over.append(PassedOver(kind, printable(name), printable(detail), unsure))
+
+    def look_at(self, raw: bytes, place: str) -> bytes:
+        """Return bytes of a blob, or refuse: a few can be named so often that it takes for ever.
+
+        Raises:
+            SourceError: they are beyond the bounds.
+        """
+        self._room -= len(raw)
+        if self._room < 0:
+            raise SourceError(
+                place,
+                f"leads to more than {READ_SIZE_MAX} bytes of JSON,"
+                " what is named twice counted twice",
+            )
+        return raw
 
     def add(self, config: bytes) -> Decoded:
         """Decode a config and take its image in.
@@ -142,13 +176,24 @@ class Collection:
         Raises:
             Refused: Docker cannot decode it, or it is for another platform.
         """
+        image_id = digest.to_text(digest.digest_of(config))
+        found = self._decoded.get(image_id)
+        if found is None:
+            try:
+                found = self._decode(config)
+            except Refused as refused:
+                # A new one: what was raised holds on to all that was read on the way.
+                found = Refused(refused.kind, refused.detail)
+            self._decoded[image_id] = found
+        if isinstance(found, Refused):
+            raise Refused(found.kind, found.detail)
+        return self.images.setdefault(image_id, found)
+
+    def _decode(self, config: bytes) -> Decoded:
         try:
             image = Image.from_stored(config)
         except InvalidImageError as error:
             raise Refused("invalid-config", error.reason) from error
-        found = self.images.get(image.id)
-        if found is not None:
-            return found
         platform = image.os, image.architecture, image.variant
         if self._wanted is not None and [*platform][: len(self._wanted)] != self._wanted:
             raise Refused("other-platform", f"it is for {'/'.join(filter(None, platform))}")
@@ -156,9 +201,7 @@ class Collection:
         chain = pack_chain(chain_id) if chain_id else None
         created = Created(digest.require(image.id), chain, image.os)
         source = SourceImage(image.id, config, created=created)
-        found = Decoded(source, platform, len(image.root_fs.diff_ids))
-        self.images[image.id] = found
-        return found
+        return Decoded(source, platform, len(image.root_fs.diff_ids))
 
     def name(self, text: str, image_id: str) -> None:
         """Give an image a name, if it is one."""
@@ -178,13 +221,12 @@ class Collection:
         parents.check(images, (), self.pass_over)
         ordered = [images[image_id] for image_id in sorted(images)]
         names = {name: image for name, image in self.names.items() if image in images}
-        return Findings(ordered, self.passed_over, names, self.manifests)
+        manifests = {image: [*known] for image, known in self.manifests.items()}
+        return Findings(ordered, self.passed_over, names, manifests)
 
     def describe(self, image_id: str, manifest: Manifest) -> None:
         """Note a manifest that leads to an image."""
-        known = self.manifests.setdefault(image_id, [])
-        if manifest not in known:
-            known.append(manifest)
+        self.manifests.setdefault(image_id, {}).setdefault(manifest)
 
 
 def read_layout(files: ImageFiles, found: Collection, place: str) -> None:
@@ -224,6 +266,7 @@ class _Reading:
         self._found = found
         self._place = place
         self._known: dict[str, dict[str, Platform]] = {}
+        self._refused: dict[tuple[str, str, int], tuple[str, str]] = {}
         self._room = DESCRIPTORS_MAX
 
     def take_all(self, descriptors: list[Descriptor], depth: int = 0) -> dict[str, Platform]:
@@ -235,7 +278,7 @@ class _Reading:
         for descriptor in descriptors:
             name = _text(descriptor, "digest")
             try:
-                led_to = self._take(descriptor, depth)
+                led_to = self._take_once(descriptor, depth)
             except Refused as refused:
                 self._found.pass_over(refused.kind, name, refused.detail)
             except MissingFileError as error:
@@ -244,6 +287,19 @@ class _Reading:
                 self._name(descriptor, led_to)
                 images |= led_to
         return images
+
+    def _take_once(self, descriptor: Descriptor, depth: int) -> dict[str, Platform]:
+        """Do what `_take` does, and decode no blob again that was refused."""
+        media_type, name = _text(descriptor, "media_type"), _text(descriptor, "digest")
+        key = media_type, name, descriptor.get("size") or 0
+        if key in self._refused:
+            raise Refused(*self._refused[key])
+        try:
+            return self._take(descriptor, depth)
+        except (Refused, MissingFileError) as refused:
+            if refused.kind not in _OF_A_DESCRIPTOR:
+                self._refused[key] = refused.kind, refused.detail
+            raise
 
     def _take(self, descriptor: Descriptor, depth: int) -> dict[str, Platform]:
         """Return the images that a descriptor leads to.
@@ -264,9 +320,11 @@ class _Reading:
         known = self._known.get(name)
         if known is not None:
             return known
+        is_index = media_type in _INDEXES
+        if is_index and depth == INDEX_DEPTH_MAX:
+            raise Refused("too-deep", f"more than {INDEX_DEPTH_MAX} indexes lead to it")
         raw = self._blob(descriptor, MANIFEST_SIZE_MAX)
         document = decode(_DOCUMENT, raw)
-        is_index = media_type in _INDEXES
         said = document.get("media_type") or media_type
         has_other = (
             document.get("config") or document.get("layers")
@@ -278,8 +336,6 @@ class _Reading:
             raise Refused("ambiguous-manifest", f"{detail}, or both" if has_other else detail)
         if not is_index:
             images = self._image(media_type, raw, document)
-        elif depth == INDEX_DEPTH_MAX:
-            raise Refused("too-deep", f"more than {INDEX_DEPTH_MAX} indexes lead to it")
         else:
             images = self.take_all(document.get("manifests") or [], depth + 1)
         self._known[name] = images
@@ -301,7 +357,8 @@ class _Reading:
                 del self._found.images[image_id]
             detail = f"it has {len(layers)} layers, its config {image.layers}"
             raise Refused("layers-mismatch", detail)
-        self._found.describe(image_id, manifest)
+        if not any(_is_made_up(layer) for layer in manifest.layers):
+            self._found.describe(image_id, manifest)
         return {image_id: image.platform}
 
     def _blob(self, descriptor: Descriptor, size_max: int) -> bytes:
@@ -315,7 +372,8 @@ class _Reading:
         wanted = digest.parse(name)
         if wanted is None:
             raise Refused("unknown-digest", f"{name[:80]!r} is no SHA-256")
-        raw = self._files.read("blobs/" + name.replace(":", "/"), size_max)
+        path = "blobs/" + name.replace(":", "/")
+        raw = self._found.look_at(self._files.read(path, size_max), self._place)
         if digest.digest_of(raw) != wanted:
             raise Refused(
                 "digest-mismatch", f"the blob {name} is {digest.to_text(digest.digest_of(raw))}"
@@ -352,6 +410,11 @@ def _annotations(descriptor: Descriptor) -> dict[str, str]:
 def _text(value: dict[str, Any] | None, key: str) -> str:
     """Return a text of an object, which may lack it."""
     return (value or {}).get(key) or ""
+
+
+def _is_made_up(layer: ManifestLayer) -> bool:
+    """Tell whether a layer is one that our own exports describe where they know nothing of it."""
+    return layer.size == 0 and layer.media_type == _MADE_UP
 
 
 def _layer(descriptor: Descriptor) -> ManifestLayer:

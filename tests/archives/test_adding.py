@@ -122,3 +122,13 @@ def test_what_fails_half_way_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(LayerMissingError):
             add(store, found)
         assert (store.position, len(store)) == (0, 0)
+
+
+def test_what_is_passed_over_is_not_said_to_be_unchanged(store: ImageStore) -> None:
+    """A redacted image that is not there is neither new nor as it was."""
+    base = store.create(BASE)
+    store.delete(base)
+    store.redact(base, reason="a secret")
+    add(store, family())
+    report = add(store, family())
+    assert (report.images, report.unchanged) == (2, 1)

@@ -35,7 +35,13 @@ from archive_making import (
     simple_saved,
 )
 from eventstore import SourceError, StoreUsageError
-from eventstore.sources import archive_bytes, image_files, oci_layout, tar_members
+from eventstore.sources import (
+    archive_bytes,
+    image_archive,
+    image_files,
+    oci_layout,
+    tar_members,
+)
 from eventstore.sources.image_archive import read_path, read_stream
 from making import config, id_of
 
@@ -246,6 +252,49 @@ def test_more_manifests_than_the_bound_are_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(oci_layout, "DESCRIPTORS_MAX", 100)
     with pytest.raises(SourceError, match="more than 100 manifests"):
         read(archive(nested(3, width=40)))
+
+
+def test_what_is_named_again_and_again_is_counted_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else a small archive, or a folder of any size, takes hours; so do blobs that are no JSON."""
+    monkeypatch.setattr(oci_layout, "READ_SIZE_MAX", 10_000)
+    broken = b"[" + b"0," * 500 + b"x]"
+    files = layout([descriptor(broken, MANIFEST_TYPE)] * 11, broken)
+    assert kinds(read(archive(files))) == ["invalid-manifest"] * 11  # decoded once
+    files = layout([descriptor(broken, MANIFEST_TYPE) | {"size": n} for n in range(11)], broken)
+    for give in (lambda: read(archive(files)), lambda: read_path(lay(files, tmp_path))):
+        with pytest.raises(SourceError, match="more than 10000 bytes of JSON"):
+            give()
+    raw = config("app") + b" " * 900
+    with pytest.raises(SourceError, match="more than 10000 bytes of JSON"):
+        read(archive(saved(*[{"Config": "c", "Layers": []}] * 11, c=raw)))
+
+
+@pytest.mark.parametrize("platform", ["", "/", "linux/", "linux//v7", "a/b/c/d"])
+def test_what_is_no_platform_is_refused(platform: str) -> None:
+    """Else no image would count, as if there were none."""
+    with pytest.raises(StoreUsageError, match="is no platform"):
+        read(archive(simple_layout()), platform=platform)
+
+
+def test_more_saved_images_than_the_bound_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would be a line of the report."""
+    monkeypatch.setattr(image_archive, "SAVED_MAX", 3)
+    with pytest.raises(SourceError, match="lists more than 3 images"):
+        read(archive(saved({}, {}, {}, {})))
+
+
+def test_a_null_among_what_is_listed_is_an_empty_entry() -> None:
+    """As Go has it, and it leads to nothing."""
+    files = {**simple_saved("x:1"), "manifest.json": b"[null]"}
+    assert kinds(read(archive(files))) == ["unsafe-name"]
+    for lists in (b'{"manifests": [null]}', b'{"manifests": [{}], "manifests": [null]}'):
+        found = read(archive({**simple_layout(), "index.json": lists}))
+        assert kinds(found) == ["unknown-media-type"]
+    manifest = as_json({"config": descriptor(APP, CONFIG_TYPE), "layers": [None]})
+    files = layout([descriptor(manifest, MANIFEST_TYPE)], manifest, APP)
+    assert kinds(read(archive(files))) == ["invalid-manifest"]
 
 
 @pytest.mark.parametrize("path", ["index.json", "manifest.json", "oci-layout"])

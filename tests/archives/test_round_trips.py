@@ -13,6 +13,7 @@ from eventstore import ImageStore
 from eventstore.adding import add
 from eventstore.image_export import export_images
 from eventstore.sources.image_archive import read_path
+from making import config
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -46,3 +47,12 @@ def test_with_its_layers_beside_a_layout_is_whole(store: ImageStore, tmp_path: P
     for name in store.tags():
         said("skopeo", "copy", f"oci:{tmp_path / 'out'}:{name}", f"dir:{tmp_path / 'copy'}")
         shutil.rmtree(tmp_path / "copy")
+
+
+def test_what_an_export_made_up_is_not_noted(store: ImageStore, tmp_path: Path) -> None:
+    """Layers of which nothing is known are no manifest that any place had."""
+    store.create(config("a", layers=2))
+    export_images(store, tmp_path / "out", form="oci-layout")
+    position = store.position
+    report = add(store, read_path(tmp_path / "out"))
+    assert (report.images, report.described, store.position) == (1, 0, position)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +14,11 @@ from eventstore import (
     ImageStore,
     Manifest,
     ManifestLayer,
+    Record,
     StoreUsageError,
     UndoError,
     digest,
+    log,
     restore,
     salvage,
 )
@@ -59,6 +63,26 @@ def test_in_a_transaction_the_same_again_is_no_event(store: ImageStore) -> None:
         store.describe(old, TWO)
     assert store.position == 2 + 1 + 2 + 1 + 2 + 1
     assert (store.manifests(old), store.manifests(new)) == ([TWO], [TWO, ONE])
+
+
+def test_a_transaction_reads_the_records_of_an_image_once(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an import of many manifests of one image costs the square of their number."""
+    image_id = store.create(config("app"))
+    store.describe(image_id, ONE)
+    readings: list[bytes] = []
+    stream = log.stream
+
+    def counted(environment: Any, image: bytes, *more: Any, **options: Any) -> Iterator[Record]:
+        readings.append(image)
+        return stream(environment, image, *more, **options)
+
+    monkeypatch.setattr(log, "stream", counted)
+    with store.transaction():
+        for number in range(10):
+            store.describe(image_id, Manifest(bytes([number]) * 32, "application/json", 1, ()))
+    assert (len(store.manifests(image_id)), len(readings)) == (11, 2)
 
 
 def test_views_know_nothing_of_them(store: ImageStore) -> None:
