@@ -377,6 +377,7 @@ class AsyncImageStore:
     undo = _Call(ImageStore.undo, changes=True)
     restore_image = _Call(ImageStore.restore_image, changes=True)
     compact = _Call(ImageStore.compact, changes=True)
+    compact_as_recorded = _Call(ImageStore.compact_as_recorded, changes=True)
     append_exact = _Call(ImageStore.append_exact, changes=True)
     take_snapshot = _Call(ImageStore.take_snapshot, changes=True)
     backup = _Call(ImageStore.backup, settles=True)

@@ -44,6 +44,7 @@ class Batch:
         described: digest to the manifests that will be noted of its present life, the oldest first.
         manifests: digest to all manifests of its present life, of images that were asked about.
         horizon: how far the log is compacted by one of the records, None if by none.
+        compacted_through: how far the log is compacted before them.
         ahead_ns: by how much the time of a record had to be later than the clock's, at most.
     """
 
@@ -84,6 +85,7 @@ class Batch:
         self.described: dict[bytes, list[Manifest]] = {}
         self.manifests: dict[bytes, set[Manifest]] = {}
         self.horizon: dropped.Horizon | None = None
+        self.compacted_through = 0
         self._gone: dict[bytes, int] = {}
         self._raised: set[bytes] = set()  # those that have a tombstone, and are there again
         self.view = live.branch(_reading_first(self.configs, read_config))
@@ -135,14 +137,22 @@ class Batch:
         image = record.event.digest
         state = self.view.state(image)
         previous = self._gone_at(image) if state is None else state.last
-        event, follows = record.event, record.previous == previous
+        event, follows = record.event, self._leads_to(record.previous, previous)
         if isinstance(event, Tagged | Untagged):
-            follows = follows and event.before == self.last_named(event.name)[0]
+            known = self.last_named(event.name)[0]
+            follows = follows and self._leads_to(event.before, known)
         if not follows or not 0 < record.batch <= record.position:
             raise CorruptionError(
                 f"record {record.position} does not follow", position=record.position
             )
         self._take(record)
+
+    def _leads_to(self, before: int, known: int) -> bool:
+        """Tell whether what a record of another log names as before it is so here.
+
+        Where that log was compacted, what it had not forgotten yet may be forgotten here.
+        """
+        return before == known or (not known and before <= self.compacted_through)
 
     def _take(self, record: Record) -> None:
         event, image = record.event, record.event.digest

@@ -3,7 +3,8 @@
 Only a range that goes on where a log ends can be appended to it, and only if both are one log up to
 there: the frontier of the export must give the very root hash that this store has. So a store can
 be carried on elsewhere, range by range, and remains provable to whoever kept a checkpoint of it. A
-new store has an id of its own and says of which one it holds the records, as after `restore`.
+new store has an id of its own and says of which one it holds the records, as after `restore`. Where
+the log was compacted in the range, it is compacted here as well: what comes after leans on that.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from msgspec import Struct
 from eventstore import clock, exporting, meta, store_files
 from eventstore.backup import refuse_taken, whole_or_absent
 from eventstore.errors import ProofError
-from eventstore.events import Record
+from eventstore.events import Compacted, Record
 from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.lmdb_env import Environment
 from eventstore.merkle import Checkpoint
@@ -104,12 +105,21 @@ def _append(store: ImageStore, source: str | os.PathLike[str], found: exporting.
         )
     if not _is_of(store.checkpoint(), source):
         raise ProofError(f"the store and the export are not one log up to @{start}")
+    for record in store.records(after=start - 1, through=start):
+        _compact_alike(store, record)  # which an import that was killed may have left undone
     rest = dropwhile(lambda line: line[0].position <= start, exporting.read_export(source))
     for part in _parts(rest):
         store.append_exact(part)
+        _compact_alike(store, part[-1][0])
     if store.checkpoint() != found.checkpoint:
         raise ProofError(f"{os.fspath(source)} was changed while it was imported")
     return Imported(found.store_id, store.position - start, found.checkpoint, found.configs_missing)
+
+
+def _compact_alike(store: ImageStore, record: Record) -> None:
+    """Drop what a record says was dropped, if it says so."""
+    if isinstance(record.event, Compacted):
+        store.compact_as_recorded(record)
 
 
 def _is_of(checkpoint: Checkpoint, source: str | os.PathLike[str]) -> bool:
@@ -122,13 +132,14 @@ def _is_of(checkpoint: Checkpoint, source: str | os.PathLike[str]) -> bool:
 
 
 def _parts(lines: Iterator[Line]) -> Iterator[list[Line]]:
-    """Cut records into parts of bounded number and size."""
+    """Cut records into parts of bounded number and size, behind each compaction too."""
     part: list[Line] = []
     size = 0
     for record, config in lines:
         part.append((record, config))
         size += len(config or b"")
-        if len(part) == _COUNT_MAX or size >= _SIZE_MAX:
+        is_full = len(part) == _COUNT_MAX or size >= _SIZE_MAX
+        if is_full or isinstance(record.event, Compacted):
             yield part
             part, size = [], 0
     if part:

@@ -8,8 +8,9 @@ from datetime import datetime
 from eventstore import compaction, dropped, log, scrubbing
 from eventstore.batch import Batch
 from eventstore.compaction import Compaction
-from eventstore.errors import CompactedError, StoreUsageError
-from eventstore.events import Compacted
+from eventstore.errors import CompactedError, CorruptionError, StoreUsageError
+from eventstore.events import Compacted, Record
+from eventstore.lmdb_transaction import Transaction
 from eventstore.store_undo import StoreUndoer
 from eventstore.writer import checked_text
 
@@ -84,6 +85,47 @@ class StoreCompactor(StoreUndoer):
             found = Compaction(through, noted.by, 0, through - noted.dropped, 0, 0, 0, False)
         scrubbing.finish(self._environment)
         return found
+
+    def compact_as_recorded(self, record: Record) -> None:
+        """Drop what a `Compacted` of this log says was dropped, where it came by an import.
+
+        Two logs that are one must forget alike: what goes on in one may lean on that it is gone.
+
+        Args:
+            record: that record.
+
+        Raises:
+            StoreUsageError: it is no such record.
+            ErasureUnfinishedError: all was dropped, and its bytes are there: compact again.
+            CorruptionError: what is here does not hash to what it says.
+        """
+        event = record.event
+        if not isinstance(event, Compacted):
+            raise StoreUsageError(f"record {record.position} is no compaction")
+        if event.through <= self.horizon.through:
+            if self.horizon.unfinished:
+                self._compact(self.horizon.through, "", dry_run=False)
+            return
+        if self.checkpoint(event.through).root_hash != event.root_hash:
+            raise CorruptionError(
+                f"record {record.position} was made of another log", position=record.position
+            )
+        self._load_given()
+        compaction.take_snapshot(self._environment, event.through)
+        time_ns = self._time_at(event.through)
+
+        def note(txn: Transaction) -> dropped.Horizon:
+            before = dropped.horizon(txn)
+            noted = dropped.Horizon(
+                event.through, record.position, time_ns, before.dropped, unfinished=True
+            )
+            dropped.note(txn, noted)
+            return noted
+
+        noted = self._environment.write(note)
+        with self._lock:
+            self._move_behind(noted)
+        self._compact(event.through, "", dry_run=False)
 
     def _note_horizon(self, through: int, reason: str) -> dropped.Horizon:
         """Append that the log is compacted, and let nobody here lean on what is before."""

@@ -201,7 +201,7 @@ class StoreWriter(StoreProver):
         def nobody(image: bytes) -> None:
             return None
 
-        return Batch(
+        batch = Batch(
             self._live,
             actor=self._actor,
             now=self._now,
@@ -210,6 +210,8 @@ class StoreWriter(StoreProver):
             read_config=self._read_config,
             last_named=lambda name: session.run(partial(names.last, name=name)),
         )
+        batch.compacted_through = self._horizon.through
+        return batch
 
     def _was_served(self, session: WriteSession, request: Request) -> bool:
         """Tell whether a leader who was cut off had served a request before.

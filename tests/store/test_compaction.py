@@ -311,7 +311,50 @@ def test_an_export_goes_back_to_the_horizon_only(old: ImageStore, tmp_path: Path
     import_records(tmp_path / "rest", tmp_path / "mirror")
     with ImageStore.open(tmp_path / "mirror") as mirror:
         assert mirror.checkpoint() == old.checkpoint()
-        assert A in mirror.as_of(position=1)
+        assert list(mirror.verify()) == []
+        assert mirror.horizon.through == 5
+        with pytest.raises(CompactedError):
+            mirror.as_of(position=4)
+
+
+def test_a_mirror_forgets_alike_and_can_be_carried_on(old: ImageStore, tmp_path: Path) -> None:
+    """An image that comes again has no past in either; names neither. Nothing is left of it."""
+    old.tag("a", old.create(config("a")))
+    old.delete(A)
+    export_records(old, tmp_path / "first")
+    import_records(tmp_path / "first", tmp_path / "mirror")
+    before = old.position
+    old.compact(position=before)
+    old.tag("a", old.create(config("a")))
+    export_records(old, tmp_path / "rest", after=before)
+    import_records(tmp_path / "rest", tmp_path / "mirror")
+    old.compact(position=old.position)
+    old.create(config("d"))
+    export_records(old, tmp_path / "more", after=before + 3)
+    import_records(tmp_path / "more", tmp_path / "mirror")
+    with ImageStore.open(tmp_path / "mirror") as mirror:
+        assert mirror.checkpoint() == old.checkpoint()
+        assert (sorted(mirror), mirror.tags()) == (sorted(old), old.tags())
+        assert mirror.horizon == old.horizon
+        assert list(mirror.verify()) == []
+
+
+def test_an_import_that_was_killed_before_it_compacted_is_ended(
+    old: ImageStore, tmp_path: Path
+) -> None:
+    """The record is there, and nothing was dropped; the same import again does that first."""
+    export_records(old, tmp_path / "first")
+    import_records(tmp_path / "first", tmp_path / "mirror")
+    last = old.position
+    old.compact(position=last)
+    old.create(config("a"))
+    export_records(old, tmp_path / "rest", after=last)
+    with ImageStore.open(tmp_path / "mirror") as mirror:
+        mirror.append_exact([(next(old.records(after=last)), None)])
+        assert mirror.horizon.through == 0
+    import_records(tmp_path / "rest", tmp_path / "mirror")
+    with ImageStore.open(tmp_path / "mirror") as mirror:
+        assert (mirror.checkpoint(), mirror.horizon) == (old.checkpoint(), old.horizon)
         assert list(mirror.verify()) == []
 
 
