@@ -324,6 +324,7 @@ class AsyncImageStore:
     bisect = _Call(ImageStore.bisect)
     redaction = _Call(ImageStore.redaction)
     manifests = _Call(ImageStore.manifests)
+    is_config_gone = _Call(ImageStore.is_config_gone)
     stored_config = _Call(ImageStore.stored_config)
     refresh = _Call(ImageStore.refresh)
     size_on_disk = _Call(ImageStore.size_on_disk)

@@ -181,6 +181,11 @@ def decode_events(stored: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[int, 
         yield int.from_bytes(key, "big"), envelope.time_ns, event
 
 
+def sealed(key: bytes, value: bytes) -> bytes:
+    """Return a value with the checksum of it and its key behind it, as small notes are stored."""
+    return value + crc32(value, crc32(key)).to_bytes(CHECKSUM_SIZE, "big")
+
+
 def checksum_matches(key: bytes, raw: bytes) -> bool:
     """Tell whether the bytes under the key of a position are those that were stored there."""
     checksum = crc32(raw[:-CHECKSUM_SIZE], crc32(key)).to_bytes(CHECKSUM_SIZE, "big")

@@ -57,20 +57,21 @@ class HeldImage(Struct, frozen=True):
     packed: tuple[ManifestLayer, ...] | None = None
 
 
-def write(folder: Path, images: Iterable[HeldImage], names: dict[str, str]) -> tuple[str, ...]:
+def write(folder: Path, images: Iterable[HeldImage]) -> tuple[str, ...]:
     """Write images and names into an empty folder.
 
     Args:
         folder: where.
-        images: all of them.
-        names: canonical names, and the ids of their images.
+        images: all of them, with their names.
 
     Returns:
         The names that could not be written: none.
     """
     content = _make(folder, IMAGEDB, "content", ALGORITHM)
     metadata = _make(folder, IMAGEDB, "metadata", ALGORITHM)
+    names: dict[str, str] = {}
     for image in images:
+        names.update(dict.fromkeys(image.names, image.image_id))
         digits = image.image_id.removeprefix(f"{ALGORITHM}:")
         put(content / digits, image.config)
         facts = _facts(image)

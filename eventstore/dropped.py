@@ -17,11 +17,11 @@ at; `by` is the position of the `Compacted` that says so.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from zlib import crc32
 
 import msgspec
 from msgspec import Struct
 
+from eventstore import codec
 from eventstore.errors import CorruptionError
 from eventstore.lmdb_transaction import Transaction
 
@@ -29,7 +29,7 @@ ROW_LENGTH = 40
 PREFIX = b"dropped"
 NOTE = b"compacted"
 _META = "meta"
-_BITS_SIZE, _INDEX_SIZE, _CHECKSUM_SIZE, _HASH_SIZE = ROW_LENGTH // 8, 8, 4, 32
+_BITS_SIZE, _INDEX_SIZE, _HASH_SIZE = ROW_LENGTH // 8, 8, 32
 
 
 class Horizon(Struct, frozen=True, array_like=True):
@@ -71,8 +71,8 @@ def horizon(txn: Transaction) -> Horizon:
     value = txn.get(_META, NOTE)
     if value is None:
         return NOWHERE
-    said = value[:-_CHECKSUM_SIZE]
-    if value == _sealed(NOTE, said):
+    said = value[: -codec.CHECKSUM_SIZE]
+    if value == codec.sealed(NOTE, said):
         try:
             return msgspec.msgpack.decode(said, type=Horizon)
         except msgspec.MsgspecError:
@@ -82,11 +82,7 @@ def horizon(txn: Transaction) -> Horizon:
 
 def note(txn: Transaction, found: Horizon) -> None:
     """Note how far the log has been compacted."""
-    txn.put(_META, NOTE, _sealed(NOTE, msgspec.msgpack.encode(found)), replace=True)
-
-
-def _sealed(key: bytes, value: bytes) -> bytes:
-    return value + crc32(value, crc32(key)).to_bytes(_CHECKSUM_SIZE, "big")
+    txn.put(_META, NOTE, codec.sealed(NOTE, msgspec.msgpack.encode(found)), replace=True)
 
 
 def _key(row: int) -> bytes:
@@ -102,9 +98,9 @@ def unpack(key: bytes, value: bytes) -> dict[int, bytes]:
     row = int.from_bytes(key[len(PREFIX) :], "big")
     first = row * ROW_LENGTH + 1
     bits = int.from_bytes(value[:_BITS_SIZE], "little")
-    said = value[:-_CHECKSUM_SIZE]
+    said = value[: -codec.CHECKSUM_SIZE]
     size = _BITS_SIZE + bits.bit_count() * _HASH_SIZE
-    if len(said) != size or value != _sealed(key, said) or len(key) != len(_key(0)):
+    if len(said) != size or value != codec.sealed(key, said) or len(key) != len(_key(0)):
         text = f"the hashes of the dropped records {first} to {first + ROW_LENGTH - 1} are damaged"
         raise CorruptionError(text, position=first)
     positions = [first + at for at in range(ROW_LENGTH) if bits >> at & 1]
@@ -118,7 +114,7 @@ def unpack(key: bytes, value: bytes) -> dict[int, bytes]:
 def _pack(row: int, found: dict[int, bytes]) -> bytes:
     bits = sum(1 << (position - 1) % ROW_LENGTH for position in found)
     said = bits.to_bytes(_BITS_SIZE, "little") + b"".join(found[at] for at in sorted(found))
-    return _sealed(_key(row), said)
+    return codec.sealed(_key(row), said)
 
 
 def leaves(txn: Transaction, first: int, last: int) -> dict[int, bytes]:

@@ -15,7 +15,6 @@ such a store adds up to `CATCH_UP_MAX` of them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from zlib import crc32
 
 from eventstore import codec, dropped
 from eventstore.errors import CorruptionError
@@ -38,7 +37,7 @@ def key_of(level: int, index: int) -> bytes:
 
 def pack(key: bytes, found: bytes) -> bytes:
     """Return a hash as it is stored under a key."""
-    return found + crc32(found, crc32(key)).to_bytes(codec.CHECKSUM_SIZE, "big")
+    return codec.sealed(key, found)
 
 
 def unpack(key: bytes, value: bytes) -> bytes | None:
@@ -102,25 +101,30 @@ def _leaves(txn: Transaction, tile: int, width: int) -> list[bytes]:
         CorruptionError: one is missing, or is not what was stored.
     """
     start = tile * TILE_WIDTH + 1
-    found: dict[int, bytes] = {}
-    last = codec.position_key(start + width - 1)
-    for key, raw in txn.page(_LOG, codec.position_key(start), width):
-        position = int.from_bytes(key, "big")
-        if key > last or len(key) != codec.KEY_SIZE:
-            break
-        if not codec.checksum_matches(key, raw):
+    found: list[bytes] = []
+    for position, raw, leaf in _entries(txn, start, start + width - 1):
+        if raw is not None and not codec.checksum_matches(codec.position_key(position), raw):
             raise CorruptionError(f"record {position}: checksum does not match", position=position)
-        found[position] = leaf_hash(raw)
-    if len(found) != width:
-        found |= dropped.leaves(txn, start, start + width - 1)
-    return [_of(found, position) for position in range(start, start + width)]
+        found.append(leaf)
+    return found
 
 
-def _of(found: dict[int, bytes], position: int) -> bytes:
-    leaf = found.get(position)
-    if leaf is None:
-        raise CorruptionError(f"record {position} is missing", position=position)
-    return leaf
+def _entries(txn: Transaction, start: int, end: int) -> Iterator[tuple[int, bytes | None, bytes]]:
+    """Iterate over positions, the bytes of their records, None if dropped, and the leaf hashes.
+
+    Raises:
+        CorruptionError: a record is missing.
+    """
+    page = txn.page(_LOG, codec.position_key(start), end - start + 1)
+    raws = {int.from_bytes(key, "big"): raw for key, raw in page if len(key) == codec.KEY_SIZE}
+    is_whole = len(page) == end - start + 1 and page[-1][0] == codec.position_key(end)
+    gone = {} if is_whole else dropped.leaves(txn, start, end)
+    for position in range(start, end + 1):
+        raw = raws.get(position)
+        leaf = gone.get(position) if raw is None else leaf_hash(raw)
+        if leaf is None:
+            raise CorruptionError(f"record {position} is missing", position=position)
+        yield position, raw, leaf
 
 
 def leaves(environment: Environment, last: int) -> Iterator[tuple[int, bytes | None, bytes]]:
@@ -132,16 +136,9 @@ def leaves(environment: Environment, last: int) -> Iterator[tuple[int, bytes | N
         CorruptionError: a record is missing.
     """
     for start in range(1, last + 1, TILE_WIDTH):
-        end = min(start + TILE_WIDTH - 1, last)
         with environment.read() as txn:
-            page = txn.page(_LOG, codec.position_key(start), end - start + 1)
-            is_whole = len(page) == end - start + 1 and page[-1][0] == codec.position_key(end)
-            gone = {} if is_whole else dropped.leaves(txn, start, end)
-        raws = {int.from_bytes(key, "big"): raw for key, raw in page}
-        for position in range(start, end + 1):
-            raw = raws.get(position)
-            leaf = _of(gone, position) if raw is None else leaf_hash(raw)
-            yield position, raw, leaf
+            found = list(_entries(txn, start, min(start + TILE_WIDTH - 1, last)))
+        yield from found
 
 
 def _sound(txn: Transaction, level: int, start: int, count: int) -> dict[int, bytes]:

@@ -21,11 +21,16 @@ from eventstore import digest, docker_form, oci_form, store_files
 from eventstore.backup import whole_or_absent
 from eventstore.docker_form import HeldImage
 from eventstore.errors import CompactedError, CorruptionError, StoreUsageError
+from eventstore.events import ManifestLayer
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
 
-Write = Callable[[Path, Iterator[HeldImage], dict[str, str]], tuple[str, ...]]
-FORMS: dict[str, Write] = {"docker-imagedb": docker_form.write, "oci-layout": oci_form.write}
+Write = Callable[[Path, Iterator[HeldImage]], tuple[str, ...]]
+_DOCKER, _OCI = "docker-imagedb", "oci-layout"
+FORMS: dict[str, Write] = {_DOCKER: docker_form.write, _OCI: oci_form.write}
+
+
+Packed = Callable[[str], tuple[ManifestLayer, ...] | None]
 
 
 class ImageExport(Struct, frozen=True):
@@ -101,23 +106,34 @@ def _write(
     *,
     leave_out: bool,
 ) -> ImageExport:
-    left_out = tuple(sorted(image_id for image_id in view if not _has_config(store, image_id)))
+    left_out = tuple(one for one in view if store.is_config_gone(digest.require(one)))
     if left_out and not leave_out:
         view.get(left_out[0])  # it says why
     gone = set(left_out)
     kept = {name: image_id for name, image_id in names.items() if image_id not in gone}
     with whole_or_absent(destination, Path(store.path)) as folder:
-        unlisted = FORMS[form](folder, _held(store, view, kept, gone), kept)
+        packed = _packed(store, view) if form == _OCI else _unknown
+        unlisted = FORMS[form](folder, _held(view, kept, gone, packed))
         store_files.sync_tree(folder)
     return ImageExport(view.position, len(view) - len(gone), len(kept), left_out, unlisted)
 
 
-def _has_config(store: ImageStore, image_id: str) -> bool:
-    return store.stored_config(digest.require(image_id)) is not None
+def _packed(store: ImageStore, view: ImageView) -> Packed:
+    """Return what gives the layers of an image as the newest manifest that is known has them."""
+
+    def packed(image_id: str) -> tuple[ManifestLayer, ...] | None:
+        found = store.manifests(image_id, as_of=view.position)
+        return found[0].layers if found else None
+
+    return packed
+
+
+def _unknown(image_id: str) -> None:
+    """Say that nothing is known of the layers: a form without them need not ask."""
 
 
 def _held(
-    store: ImageStore, view: ImageView, names: dict[str, str], gone: set[str]
+    view: ImageView, names: dict[str, str], gone: set[str], packed: Packed
 ) -> Iterator[HeldImage]:
     """Iterate over the images of a view that have a config, sorted by id."""
     named: dict[str, list[str]] = {}
@@ -130,7 +146,6 @@ def _held(
         parent = image.parent if image.parent not in gone else None
         state = view.state(digest.require(image_id))
         assert state is not None
-        manifests = store.manifests(image_id, as_of=view.position)
         yield HeldImage(
             image_id,
             image.raw_json,
@@ -139,5 +154,5 @@ def _held(
             state.built,
             tuple(named.get(image_id, ())),
             image.root_fs.diff_ids,
-            manifests[0].layers if manifests else None,
+            packed(image_id),
         )

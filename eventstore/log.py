@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
-from zlib import crc32
 
 from eventstore import codec, dropped
 from eventstore.errors import CompactedError, CorruptionError
@@ -78,8 +77,7 @@ def note_end(txn: Transaction, position: int) -> None:
 
 def pack_note(name: bytes, position: int) -> bytes:
     """Return a position as it is noted under a name."""
-    key = codec.position_key(position)
-    return key + crc32(key, crc32(name)).to_bytes(codec.CHECKSUM_SIZE, "big")
+    return codec.sealed(name, codec.position_key(position))
 
 
 def unpack_note(name: bytes, value: bytes, what: str) -> int:

@@ -41,13 +41,12 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 REF_NAME, FULL_NAME = "org.opencontainers.image.ref.name", "io.containerd.image.name"
 
 
-def write(folder: Path, images: Iterable[HeldImage], names: dict[str, str]) -> tuple[str, ...]:
+def write(folder: Path, images: Iterable[HeldImage]) -> tuple[str, ...]:
     """Write images into an empty folder.
 
     Args:
         folder: where.
         images: all of them, with their names.
-        names: not looked at: each image has its own.
 
     Returns:
         The names that tools which go by `ref.name` do not find.

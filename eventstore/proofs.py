@@ -118,6 +118,14 @@ class StoreProver(StoryReader):
         size = self._checked(position)
         return merkle.Frontier.at(size, hashes.Tree(self._environment, size).subtree)
 
+    def is_config_gone(self, image: bytes) -> bool:
+        """Tell whether the config under a digest is known to be lost, or redacted.
+
+        A look, and no check of its bytes: that it is there says nothing of them.
+        """
+        with self._environment.read() as txn:
+            return configs.is_gone(txn, image)
+
     def stored_config(self, image: bytes) -> bytes | None:
         """Return the config under a digest, also of an image that is gone.
 

@@ -47,3 +47,30 @@ def count(path: Path, traces: set[bytes]) -> int:
 def fill(store: ImageStore, name: str, number: int) -> list[str]:
     """Create images of different size."""
     return [store.create(config(f"{name} {at} " + "." * (at * 37 % 3_000))) for at in range(number)]
+
+
+def writing_around(then: str) -> str:
+    """Return a script that writes a secret, and much else before and, once told to, after that.
+
+    Args:
+        then: a statement that follows when the secret has been `created`.
+    """
+    return f"""
+from pathlib import Path
+with ImageStore.open(path) as store:
+    raw = Path(sys.argv[2]).read_bytes()
+    with store.transaction():
+        for number in range(20):
+            store.create(config(number))
+        created = store.create(raw)
+    {then}
+    say("written")
+    sys.stdin.readline()
+    for number in range(20, 60):
+        store.create(config(number))
+    with store.transaction():
+        for number in range(60, 90):
+            store.create(config(number))
+    say("done")
+    sys.stdin.readline()
+"""

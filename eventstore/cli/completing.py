@@ -72,11 +72,12 @@ def _completing(
 
 def _present(store: ImageStore, incomplete: str) -> Iterable[tuple[str, str]]:
     """Offer the names and the ids of images that are there."""
-    tags = store.tags()
-    yield from _names(store, incomplete)
     names: dict[str, list[str]] = {}
-    for name, image_id in tags.items():
-        names.setdefault(image_id, []).append(references.familiar(name))
+    for name, image_id in store.tags().items():
+        familiar = references.familiar(name)
+        names.setdefault(image_id, []).append(familiar)
+        if familiar.startswith(incomplete):
+            yield familiar, digest.short(image_id)
     for image_id in store:
         short = digest.short(image_id)
         if short.startswith(incomplete.lower()):

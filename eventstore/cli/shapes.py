@@ -208,6 +208,13 @@ def sync_report(source: str, found: SyncReport) -> dict[str, Any]:
         "tagged": found.tagged,
         "untagged": found.untagged,
         "unchanged": found.unchanged,
+        **_found_and_appended(found),
+    }
+
+
+def _found_and_appended(found: SyncReport | AddReport) -> dict[str, Any]:
+    """Return what of a source did not count, and where the log was before and after."""
+    return {
         "passed_over": [
             {"kind": entry.kind, "name": entry.name, "detail": entry.detail}
             for entry in found.passed_over
@@ -228,12 +235,7 @@ def add_report(source: str, found: AddReport) -> dict[str, Any]:
         "tagged": found.tagged,
         "described": found.described,
         "unchanged": found.unchanged,
-        "passed_over": [
-            {"kind": entry.kind, "name": entry.name, "detail": entry.detail}
-            for entry in found.passed_over
-        ],
-        "after": found.after,
-        "position": found.position,
+        **_found_and_appended(found),
     }
 
 

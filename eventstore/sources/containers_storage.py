@@ -43,8 +43,8 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from eventstore import digest, go_json, references, regular_file
-from eventstore.errors import InvalidImageError, InvalidReferenceError, SourceError
+from eventstore import digest, go_json, regular_file
+from eventstore.errors import InvalidImageError, SourceError
 from eventstore.go_json import GoJSONError
 from eventstore.image import CONFIG_SIZE_MAX, Image
 from eventstore.regular_file import Folder, IrregularFileError
@@ -56,6 +56,7 @@ from eventstore.sources.found import (
     PassedOver,
     SourceImage,
     printable,
+    take_name,
     unknown,
 )
 
@@ -275,14 +276,7 @@ class _Reading:
         """Return canonical names and images; of two equal names the last one counts."""
         names: dict[str, str] = {}
         for text, image_id in named:
-            try:
-                name = references.canonical(text)
-            except InvalidReferenceError as error:
-                self._pass_over("name-invalid", text, error.reason)
-                continue
-            if names.get(name, image_id) != image_id:
-                self._pass_over("name-twice", text, f"{names[name]} has it as well")
-            names[name] = image_id
+            take_name(text, image_id, names, self._pass_over)
         return names
 
     def _pass_over(self, kind: str, name: str, detail: str, *, unsure: bool = False) -> None:

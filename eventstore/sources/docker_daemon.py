@@ -36,10 +36,9 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from eventstore import digest, go_json, references
+from eventstore import digest, go_json
 from eventstore.errors import (
     InvalidImageError,
-    InvalidReferenceError,
     SourceError,
     StoreUsageError,
 )
@@ -54,6 +53,7 @@ from eventstore.sources.found import (
     SourceImage,
     last_update,
     printable,
+    take_name,
     unknown,
 )
 from eventstore.sources.saved_config import NoTarError
@@ -370,16 +370,8 @@ class _Reading:
     def _name(self, image_id: str, entry: dict[str, Any], names: dict[str, str]) -> None:
         """Take the names of an image; an image without one has some that say so."""
         for text in (*(entry.get("tags") or ()), *(entry.get("digests") or ())):
-            if _NO_NAME in text:
-                continue
-            try:
-                name = references.canonical(text)
-            except InvalidReferenceError as error:
-                self._pass_over("name-invalid", text, error.reason)
-                continue
-            if names.get(name, image_id) != image_id:
-                self._pass_over("name-twice", text, f"{names[name]} has it as well")
-            names[name] = image_id
+            if _NO_NAME not in text:
+                take_name(text, image_id, names, self._pass_over)
 
     def _pass_over(self, kind: str, name: str, detail: str, *, unsure: bool = False) -> None:
         if unsure:

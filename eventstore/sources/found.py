@@ -8,10 +8,12 @@ a sentence for people.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from msgspec import Struct
 
-from eventstore import clock
+from eventstore import clock, references
+from eventstore.errors import InvalidReferenceError
 from eventstore.events import Created, Manifest
 from eventstore.image import parse_instant
 
@@ -65,6 +67,14 @@ class PassedOver(Struct, frozen=True, gc=False):
     unsure: bool = False
 
 
+class PassOver(Protocol):
+    """Takes what does not count."""
+
+    def __call__(self, kind: str, name: str, detail: str, *, unsure: bool = False) -> None:
+        """Take one thing."""
+        ...
+
+
 class Findings(Struct, frozen=True):
     """All that a source holds.
 
@@ -91,6 +101,27 @@ def printable(text: str) -> str:
     """Return a text that can be stored and printed, cut where it is long."""
     more = "…" if len(text) > _SHOWN_LENGTH_MAX else ""
     return text[:_SHOWN_LENGTH_MAX].encode("utf-8", "backslashreplace").decode() + more
+
+
+def take_name(text: str, image_id: str, names: dict[str, str], pass_over: PassOver) -> None:
+    """Take in a name of an image; of two equal ones the last counts.
+
+    What is no name is passed over as `name-invalid`, one that another image has as `name-twice`.
+
+    Args:
+        text: the name as the source has it.
+        image_id: whose.
+        names: canonical names and the ids of their images.
+        pass_over: takes what does not count.
+    """
+    try:
+        name = references.canonical(text)
+    except InvalidReferenceError as error:
+        pass_over("name-invalid", text, error.reason)
+        return
+    if names.get(name, image_id) != image_id:
+        pass_over("name-twice", text, f"{names[name]} has it as well")
+    names[name] = image_id
 
 
 def last_update(text: str) -> int | None:

@@ -38,7 +38,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from eventstore import digest, events, go_json, host, references
+from eventstore import digest, events, go_json, host, oci_form, references
 from eventstore.errors import (
     InvalidImageError,
     InvalidReferenceError,
@@ -52,7 +52,6 @@ from eventstore.sources import parents
 from eventstore.sources.found import Findings, PassedOver, SourceImage, printable
 from eventstore.sources.image_files import ImageFiles, MissingFileError
 
-_MADE_UP = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 MANIFEST_SIZE_MAX = 1 << 22
 INDEX_DEPTH_MAX = 8
 DESCRIPTORS_MAX = 1 << 16
@@ -414,7 +413,7 @@ def _text(value: dict[str, Any] | None, key: str) -> str:
 
 def _is_made_up(layer: ManifestLayer) -> bool:
     """Tell whether a layer is one that our own exports describe where they know nothing of it."""
-    return layer.size == 0 and layer.media_type == _MADE_UP
+    return layer.size == 0 and layer.media_type == oci_form.LAYER
 
 
 def _layer(descriptor: Descriptor) -> ManifestLayer:

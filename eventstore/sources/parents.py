@@ -9,19 +9,10 @@ What is wrong is reported under one of these kinds, and the image counts without
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
 
 import msgspec
 
-from eventstore.sources.found import SourceImage
-
-
-class PassOver(Protocol):
-    """Takes what does not count."""
-
-    def __call__(self, kind: str, name: str, detail: str, *, unsure: bool = False) -> None:
-        """Take one thing."""
-        ...
+from eventstore.sources.found import PassOver, SourceImage
 
 
 def check(images: dict[str, SourceImage], unsure: Collection[str], pass_over: PassOver) -> None:

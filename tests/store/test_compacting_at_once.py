@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from eventstore import ImageStore, log, replay, snapshots
+from eventstore import ErasureUnfinishedError, ImageStore, log, replay, scrubbing, snapshots
 from making import config, id_of
 from store import children
-from traces import count, secret_config, traces_of
+from traces import count, secret_config, traces_of, writing_around
 
 CONTENDER = """
 import random
@@ -144,26 +144,7 @@ def test_no_byte_comes_back_from_the_memory_of_another_process(store_path: Path,
     traces = traces_of(secret)
     file = store_path.parent / "secret"
     file.write_bytes(secret)
-    script = """
-from pathlib import Path
-with ImageStore.open(path) as store:
-    raw = Path(sys.argv[2]).read_bytes()
-    with store.transaction():
-        for number in range(20):
-            store.create(config(number))
-        gone = store.create(raw)
-    store.delete(gone)
-    say("deleted")
-    sys.stdin.readline()
-    for number in range(20, 60):
-        store.create(config(number))
-    with store.transaction():
-        for number in range(60, 90):
-            store.create(config(number))
-    say("done")
-    sys.stdin.readline()
-"""
-    with children.speaking(script, store_path, file) as process:
+    with children.speaking(writing_around("store.delete(created)"), store_path, file) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         with ImageStore.open(store_path) as store:
@@ -176,3 +157,27 @@ with ImageStore.open(path) as store:
             assert count(store_path, traces) == 0
             assert len(store) == 90
             assert list(store.verify()) == []
+
+
+def test_in_a_read_that_lasts_nothing_can_be_destroyed_and_the_next_compaction_ends_it(
+    store: ImageStore, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is dropped, its bytes are there; that is an error, not a promise that was not kept."""
+    monkeypatch.setattr(scrubbing, "READERS_WAIT_SECONDS", 0.0)
+    secret = secret_config("plain", 3_000)
+    store.delete(store.create(secret))
+    store.create(config("last"))
+    script = """
+with ImageStore.open(path, read_only=True) as store, store._environment.read():
+    say("reading")
+    sys.stdin.readline()
+"""
+    with children.speaking(script, store_path) as process:
+        with pytest.raises(ErasureUnfinishedError) as caught:
+            store.compact(position=3)
+        assert caught.value.processes == (process.pid,)
+        assert not store.horizon.unfinished
+        assert count(store_path, traces_of(secret)) > 0
+        process.communicate("\n", timeout=30)
+    assert store.compact(position=3).records == 0
+    assert count(store_path, traces_of(secret)) == 0

@@ -21,7 +21,7 @@ from eventstore import (
 from eventstore.lmdb_pages import PageFile
 from making import config, id_of
 from store import children
-from traces import WINDOW, count, fill, secret_config, traces_of
+from traces import WINDOW, count, fill, secret_config, traces_of, writing_around
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -63,25 +63,7 @@ def test_no_byte_comes_back_from_the_memory_of_another_process(store_path: Path,
     traces = traces_of(secret)
     file = store_path.parent / "secret"
     file.write_bytes(secret)
-    script = """
-from pathlib import Path
-with ImageStore.open(path) as store:
-    raw = Path(sys.argv[2]).read_bytes()
-    with store.transaction():
-        for number in range(20):
-            store.create(config(number))
-        store.create(raw)
-    say("created")
-    sys.stdin.readline()
-    for number in range(20, 60):
-        store.create(config(number))
-    with store.transaction():
-        for number in range(60, 90):
-            store.create(config(number))
-    say("done")
-    sys.stdin.readline()
-"""
-    with children.speaking(script, store_path, file) as process:
+    with children.speaking(writing_around("pass"), store_path, file) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         with ImageStore.open(store_path) as store:
