@@ -30,12 +30,13 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from contention_hand import IMAGES, Hand, Told, load
@@ -49,9 +50,12 @@ from eventstore import (
     ParentSet,
     Record,
     StoreIOError,
+    log,
     reader_slots,
     replay,
+    snapshots,
 )
+from eventstore.lmdb_env import Environment
 from history_checker import Entry, violations
 
 WORKER = Path(__file__).with_name("contention_worker.py")
@@ -396,6 +400,8 @@ class Attack:
                 counts, found = future.result(CHECK_SECONDS)
             except (BrokenProcessPool, EventStoreError, OSError, TimeoutError) as error:
                 self.found.append(f"log: it could not be judged: {type(error).__name__}: {error}")
+                print("".join(traceback.format_exception(error)))
+                print(f"from the first record on: {replayed(self.store)}")
                 return
         self.counts.update(counts)
         self.found.extend(found)
@@ -416,6 +422,18 @@ class Attack:
 
 def _names(warned: list[str], pid: int) -> bool:
     return any(f"process {pid} " in text for text in warned)
+
+
+def replayed(store_path: Path) -> str:
+    """Say what a replay of a store that cannot be judged gives: is it the log, or a snapshot?"""
+    try:
+        with closing(Environment(store_path, read_only=True)) as environment:
+            with environment.read() as txn:
+                end = log.last_position(txn)
+                headers = [position for position, _ in snapshots.headers(txn)]
+            return f"{len(replay.from_nothing(environment, end))} images; snapshots {headers}"
+    except EventStoreError as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def judgement(store_path: Path, histories: Path) -> tuple[Counter[str], list[str]]:
