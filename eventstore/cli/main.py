@@ -20,6 +20,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -234,7 +235,8 @@ def _usage(error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message())
         return USAGE
-    return _fail(f"{error.format_message()} (see `{where} --help`)", USAGE)
+    message = re.sub(r"\s*\n\s*", " ", error.format_message())  # of click, a list of choices
+    return _fail(f"{message} (see `{where} --help`)", USAGE)
 
 
 def _explain(error: errors.EventStoreError) -> int:

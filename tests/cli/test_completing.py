@@ -96,6 +96,7 @@ def test_each_shell_gets_its_script(command: Command, shell: str) -> None:
     assert said.code == 0
     assert "_EVENTSTORE_COMPLETE" in said.out
     assert command("completion", "tcsh").code == 2
+    assert "Choose from: bash, zsh, fish" in command("completion").err
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
