@@ -6,8 +6,7 @@ environment is one directory (mode 0700, files 0600), in LMDB's 0.9 format. Its 
     meta        name (text)                         format, store_id, …: see meta
                 "hash", level, index                interior hashes of the log, see hashes
                 "name:", name                       last record about a name, see names
-                "redacted", "unscrubbed"            the last redaction, see scrubbing
-_ERASURES = (LAST_REDACTION, LAST_DROP)
+                "redacted", "unscrubbed", "erased"  what was destroyed last, see scrubbing
                 "signed:", origin                   what was signed last, see signing
     log         position, 8 bytes big-endian        record, see codec
     configs     digest, 32 bytes                    1 byte how, then the config, see configs

@@ -66,11 +66,12 @@ class States:
 
     def parent_of(self, image: bytes) -> bytes | None:
         """Return the parent of an image if it has one that is still there."""
-        state = self.changes.get(image)
+        changes = self.changes  # from one look: the table may be another one a moment later
+        state = changes.get(image)
         if state is not None:
             return self._parent_in(state)
         state = self._ask_table(image)
-        if state is None or state.parent is None or state.parent not in self.changes:
+        if state is None or state.parent is None or state.parent not in changes:
             return None if state is None else state.parent  # a table names none that is gone
         return self._parent_in(state)
 
@@ -140,7 +141,7 @@ class States:
 
         Args:
             table: what was there at some position in the past of these states.
-            held: the changes that these states had at that position.
+            held: the changes that these states had at that position, over the table that they have.
         """
         changes = {
             image: state for image, state in self.changes.items() if held.get(image) is not state

@@ -134,10 +134,11 @@ class ImageView:
     def lay_over(self, table: Table, frozen: ImageView) -> None:
         """Hold as changes only what has changed since `frozen`, whose images `table` holds.
 
-        Where the view lies over a newer table already, as that of another thread which was faster,
-        what has changed between the two is not among its changes any more: it stays as it is.
+        Where the view has come to lie over another table since, as that of another thread which was
+        faster, it stays as it is: its changes are no longer counted from where those of `frozen`
+        are, and of an image that was deleted twice they do not tell which of the two it was.
         """
-        if frozen._position < self._base_position:
+        if frozen._states.table is not self._states.table:
             return
         self._states.lay_over(table, frozen._states.changes)
         self._base_position = frozen._position
