@@ -108,6 +108,7 @@ def _say_version(context: click.Context, _: click.Parameter, asked: bool) -> Non
 @click.option(
     "--store", "-s", "store_path", metavar="PATH", envvar="EVENTSTORE_PATH", help=STORE_HELP
 )
+@click.option("--no-pager", is_flag=True, help="Print without a pager.")
 @click.option(
     "--version",
     is_flag=True,
@@ -116,7 +117,7 @@ def _say_version(context: click.Context, _: click.Parameter, asked: bool) -> Non
     callback=_say_version,
     help="Show the version and exit.",
 )
-def cli(store_path: str | None) -> None:
+def cli(store_path: str | None, no_pager: bool) -> None:
     """The image store that remembers: what happened to which image, and when."""
 
 

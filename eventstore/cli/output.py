@@ -27,7 +27,7 @@ import msgspec
 from eventstore import digest
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 CELL_LENGTH_MAX = 2000
 _PIPE_WIDTH = 100_000
@@ -111,12 +111,23 @@ def console(*, to_stderr: bool = False) -> Console:
     )
 
 
+def put(shown: RenderableType, *, soft_wrap: bool = False) -> None:
+    """Print what rich lays out, with no blanks at the ends of lines.
+
+    Rich only lays it out: where a reader has gone away it would end the process in its own way.
+    """
+    screen = console()
+    with screen.capture() as laid_out:
+        screen.print(shown, soft_wrap=soft_wrap)
+    sys.stdout.write("".join(text.rstrip() + "\n" for text in laid_out.get().splitlines()))
+
+
 def line(text: object = "", style: str = "") -> None:
     """Print one line, cut nowhere."""
     if style:
         from rich.text import Text
 
-        console().print(Text(printable(text), style=style), soft_wrap=True)
+        put(Text(printable(text), style=style), soft_wrap=True)
     else:
         sys.stdout.write(printable(text) + "\n")
 
@@ -157,9 +168,7 @@ def table(
         )
     for row in cells:
         grid.add_row(*map(Text, row))
-    with screen.capture() as laid_out:
-        screen.print(grid)
-    sys.stdout.write("".join(text.rstrip() + "\n" for text in laid_out.get().splitlines()))
+    put(grid)
 
 
 def _room(
