@@ -29,6 +29,7 @@ _LAUNCHER = (
     " os.execv(sys.executable, [sys.executable, '-P', *sys.argv[2:]])"
 )
 _CLEARED = ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "LESS", "PAGER", "COLUMNS", "LINES")
+_TOKEN = re.compile(r"\x1b\[\??([0-9;]*)([A-Za-z])|([\r\n]|[^\x1b\r\n]+)")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[=>])")
 
 
@@ -49,6 +50,27 @@ class Terminal:
     def plain(self) -> str:
         """What came out so far, without escape sequences."""
         return _ESCAPE.sub("", self.text)
+
+    @property
+    def rows(self) -> list[str]:
+        """What is to be seen, a row a line, as far as moving up and erasing lines go."""
+        rows, row, column = [""], 0, 0
+        for count, command, text in _TOKEN.findall(self.text):
+            if command == "A":
+                row -= int(count or 1)
+            elif command == "K":
+                rows[row] = ""
+            elif text == "\r":
+                column = 0
+            elif text == "\n":
+                row, column = row + 1, 0
+                rows += [""] * (row == len(rows))
+            elif text:
+                rows[row] = (
+                    rows[row][:column].ljust(column) + text + rows[row][column + len(text) :]
+                )
+                column += len(text)
+        return [found.rstrip() for found in rows if found.strip()]
 
     def wait_for(self, expected: str, *, last: str = "") -> None:
         """Read until something has come out, and something is the last that did.

@@ -20,6 +20,8 @@ PACKAGE = TOP / "eventstore"
 ORDER = [
     "errors",
     "notices",
+    "progress",
+    "problem",
     "tracing",
     "clock",
     "host",

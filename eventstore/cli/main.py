@@ -51,7 +51,7 @@ from eventstore.cli import (
     upkeep,
 )
 from eventstore.cli.options import STORE_HELP
-from eventstore.cli.output import LogFormatter, line, note
+from eventstore.cli.output import LogFormatter, LogHandler, line, note
 
 NO, USAGE, UNUSABLE, DAMAGED, INTERRUPTED, PIPE_BROKEN, TERMINATED = 1, 2, 3, 4, 130, 141, 143
 _SEE_PATH = "check the path; `eventstore sync SOURCE` or `create` makes a new store"
@@ -222,7 +222,7 @@ def _terminable() -> Generator[None]:
 
 def _prepare_streams() -> None:
     """Let warnings, and what the terminal's encoding does not have, come out as printable text."""
-    handler = logging.StreamHandler()
+    handler = LogHandler()
     handler.setFormatter(LogFormatter("eventstore: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for stream in (sys.stdout, sys.stderr):

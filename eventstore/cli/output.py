@@ -20,7 +20,7 @@ import unicodedata
 from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
 
 import msgspec
 
@@ -98,6 +98,15 @@ class LogFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         return printable(super().format(record))
+
+
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Prints to what standard error is by then: above a bar, where one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def console(*, to_stderr: bool = False) -> Console:

@@ -25,7 +25,7 @@ from eventstore.events import (
     Untagged,
 )
 from eventstore.image import Image
-from eventstore.verify import Problem
+from eventstore.problem import Problem
 from eventstore.view import ImageView
 
 if TYPE_CHECKING:
