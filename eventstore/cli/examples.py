@@ -67,7 +67,88 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "untag": ("untag app:1.0",),
     "verify": ("verify",),
 }
+SECTIONS: dict[str, dict[str, str]] = {
+    "Take in what hosts hold": {
+        "sync": "take over all images of a host, and record what changed",
+        "import": "add images of a layout or an archive, or records of an export",
+        "create": "create images from configs",
+    },
+    "Look at images, now or at any moment": {
+        "ls": "list images",
+        "tree": "show images under their parents",
+        "show": "show all that is known of an image",
+        "search": "print the whole id that a prefix names",
+    },
+    "See what happened, when, by whom and why": {
+        "log": "show what happened to all images, or to one",
+        "follow": "print records as they come",
+        "diff": "show what differs between two moments",
+        "blame": "show who made an image what it is",
+        "bisect": "find the record since which something holds",
+    },
+    "Change images": {
+        "tag": "give an image a name",
+        "untag": "take a name away",
+        "rm": "delete images; their history stays",
+        "set-parent": "make an image the parent of another",
+        "mark-built": "mark images as built here",
+        "touch": "note that images were updated",
+    },
+    "Take back, and forget": {
+        "undo": "take back what one transaction did",
+        "restore-image": "bring a deleted image back as it was",
+        "redact": "destroy a config for good",
+        "compact": "destroy what only an old past needs",
+    },
+    "Prove to others": {
+        "checkpoint": "print what an outsider keeps to be sure of the past",
+        "audit": "make sure that all is as an earlier checkpoint says",
+        "prove": "write a proof that a record is in the log",
+        "check": "check such a proof, with no store",
+        "keygen": "make a key to sign checkpoints with",
+        "export-tiles": "write the log as static tiles",
+    },
+    "Bring out": {
+        "export": "write records, or the images of a moment",
+        "check-export": "check exported records, with no store",
+        "backup": "write a copy of the store, while others write",
+        "restore": "make a store of a backup",
+    },
+    "Look after a store": {
+        "info": "say what it holds, since when, how large it is",
+        "verify": "derive everything anew, and list what does not agree",
+        "snapshot": "store the present view, for faster opening",
+        "salvage": "get out of a damaged store what is sound",
+    },
+    "Begin": {
+        "demo": "see the whole thing on three real Docker databases",
+        "completion": "print what a shell reads to complete commands and names",
+    },
+}
+_MORE = "More"
+_WIDEST = max(len(name) for section in SECTIONS.values() for name in section)
 _WORD = re.compile(r"[A-Z]+")
+
+
+class Sections(click.Group):
+    """A group whose help lists the commands by what they are for."""
+
+    def format_commands(  # pyright: ignore[reportIncompatibleMethodOverride] (click shortens names)
+        self, context: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the sections, each with its commands."""
+        listed = {name for section in SECTIONS.values() for name in section}
+        more = {
+            name: command.get_short_help_str(formatter.width - max(map(len, self.commands)) - 6)
+            for name, command in sorted(self.commands.items())
+            if name not in listed
+        }
+        for title, section in (*SECTIONS.items(), (_MORE, more)):
+            if section:
+                with formatter.section(title):
+                    formatter.write_dl(
+                        list(section.items()), col_spacing=_WIDEST - max(map(len, section)) + 2
+                    )
 
 
 def words(command: click.Command) -> list[str]:

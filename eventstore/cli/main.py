@@ -103,6 +103,7 @@ def _say_version(context: click.Context, _: click.Parameter, asked: bool) -> Non
 
 
 @click.group(
+    cls=examples.Sections,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )

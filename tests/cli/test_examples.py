@@ -96,6 +96,18 @@ def test_every_command_has_an_example_and_no_other(command: Command) -> None:
         assert max(map(len, lines)) <= 80, name
 
 
+def test_the_help_lists_every_command_once_by_what_it_is_for(command: Command) -> None:
+    """Nothing in it is cut, and summaries stand below each other."""
+    listed = [name for section in examples.SECTIONS.values() for name in section]
+    assert sorted(listed) == sorted(cli.commands)
+    lines = command("--help").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("..." in line for line in lines[1:])
+    for section in examples.SECTIONS.values():
+        for name, summary in section.items():
+            assert f"  {name:<15}{summary}" in lines
+
+
 @pytest.mark.parametrize("word", examples.MEANINGS)
 def test_a_word_is_explained_wherever_it_is_taken_and_nowhere_else(
     command: Command, word: str
