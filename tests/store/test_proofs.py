@@ -182,7 +182,7 @@ def test_a_store_of_an_earlier_version_catches_up(
 ) -> None:
     """A bounded number of hashes a commit, in a row, until none is missing."""
     monkeypatch.setattr(hashes, "CATCH_UP_MAX", 3)
-    monkeypatch.setattr(hashes.extend, "__kwdefaults__", {"limit": 3})
+    monkeypatch.setattr(hashes.extend, "__kwdefaults__", {"limit": 3, "appended": ()})
     with ImageStore.open(store_path) as store:
         fill(store, 256 * 10)
     complete = entries(store_path)
