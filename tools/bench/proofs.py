@@ -83,7 +83,7 @@ def nothing(*_: object, **__: object) -> None:
 def without_hashes() -> Iterator[None]:
     """Let commits store no hashes."""
     extend = hashes.extend
-    hashes.extend = nothing  # type: ignore[assignment]
+    hashes.extend = nothing
     try:
         yield
     finally:
