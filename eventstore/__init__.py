@@ -63,7 +63,8 @@ from eventstore.layers import (
 )
 from eventstore.merkle import Checkpoint, leaf_hash, verify_consistency, verify_inclusion
 from eventstore.meta import Fork
-from eventstore.problems import Problem
+from eventstore.problem import Problem
+from eventstore.progress import Progress
 from eventstore.restore import restore
 from eventstore.salvage import SalvageReport, salvage
 from eventstore.snapshots import SnapshotInfo
@@ -119,6 +120,7 @@ __all__ = [
     "ParentSet",
     "PastChangedError",
     "Problem",
+    "Progress",
     "ProofError",
     "Record",
     "Redacted",

@@ -15,6 +15,7 @@ from functools import partial
 from msgspec import Struct
 
 from eventstore.errors import InvalidParentError
+from eventstore.progress import Progress, counted
 from eventstore.sources.found import Findings, PassedOver, SourceImage
 from eventstore.store import ImageStore
 
@@ -54,7 +55,12 @@ class _DryRunEnded(Exception):  # noqa: N818 (it ends a block, it is no error)
 
 
 def add(
-    store: ImageStore, findings: Findings, *, reason: str = "import", dry_run: bool = False
+    store: ImageStore,
+    findings: Findings,
+    *,
+    reason: str = "import",
+    dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> AddReport:
     """Append what a source holds and the store does not.
 
@@ -63,6 +69,7 @@ def add(
         findings: what the source holds.
         reason: why, for the records.
         dry_run: find out, append nothing.
+        progress: is told of how many images are added.
 
     Raises:
         InvalidReferenceError: one of the names is none.
@@ -74,7 +81,7 @@ def add(
     run = _Run(store, findings)
     try:
         with store.transaction(reason=reason):
-            run.write()
+            run.write(progress)
             if dry_run:
                 raise _DryRunEnded
     except _DryRunEnded:
@@ -94,11 +101,11 @@ class _Run:
         self._parents_set = self._tagged = self._described = 0
         self._after = self._position = self._unchanged = 0
 
-    def write(self) -> None:
+    def write(self, progress: Progress | None) -> None:
         """Append what is new: images, parents, names, manifests."""
         store = self._store
         self._after = store.position
-        for image in self._findings.images:
+        for image in counted(self._findings.images, progress, len(self._findings.images)):
             self._create(image)
         for image in self._findings.images:
             if image.parent is not None and image.image_id in store:

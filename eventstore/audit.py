@@ -15,10 +15,13 @@ from eventstore import hashes, log, merkle, meta, notes
 from eventstore.errors import PastChangedError, ProofError
 from eventstore.lmdb_env import Environment
 from eventstore.merkle import Checkpoint
+from eventstore.progress import Progress, counted
 from eventstore.store_files import located
 
 
-def audit(path: str | os.PathLike[str], since: notes.LogCheckpoint) -> Checkpoint:
+def audit(
+    path: str | os.PathLike[str], since: notes.LogCheckpoint, *, progress: Progress | None = None
+) -> Checkpoint:
     """Make sure that a log holds, unchanged, all that an earlier checkpoint speaks for.
 
     Whether the checkpoint is signed, and by whom, is the caller's to check before (`notes.verify`).
@@ -27,6 +30,7 @@ def audit(path: str | os.PathLike[str], since: notes.LogCheckpoint) -> Checkpoin
     Args:
         path: the store's directory.
         since: the earlier checkpoint.
+        progress: is told of how many records are hashed.
 
     Returns:
         The checkpoint of the log as it is now.
@@ -42,10 +46,12 @@ def audit(path: str | os.PathLike[str], since: notes.LogCheckpoint) -> Checkpoin
         _refuse_other_log(meta.read(environment), since)
         with environment.read() as txn:
             last = log.last_position(txn)
-        return audit_records(environment, since.checkpoint, last)
+        return audit_records(environment, since.checkpoint, last, progress)
 
 
-def audit_records(environment: Environment, old: Checkpoint, last: int) -> Checkpoint:
+def audit_records(
+    environment: Environment, old: Checkpoint, last: int, progress: Progress | None = None
+) -> Checkpoint:
     """Do so for an open environment, whose log ends at `last`.
 
     Raises:
@@ -58,7 +64,8 @@ def audit_records(environment: Environment, old: Checkpoint, last: int) -> Check
             f" @{last}",
             position=old.position,
         )
-    leaves = [leaf for _, _, leaf in hashes.leaves(environment, last)]
+    entries = counted(hashes.leaves(environment, last), progress, last)
+    leaves = [leaf for _, _, leaf in entries]
     then = merkle.Checkpoint(old.position, _root(leaves[: old.position]))
     if then != old:
         raise PastChangedError(

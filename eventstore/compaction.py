@@ -41,6 +41,7 @@ from eventstore import (
 from eventstore.events import Compacted, Record, Tagged, Untagged
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
+from eventstore.progress import Progress
 from eventstore.view import ImageView
 
 _CONFIGS_A_WRITE, _NAMES_A_WRITE = 256, 1024
@@ -71,7 +72,14 @@ class Compaction(Struct, frozen=True):
     dry_run: bool
 
 
-def compact(environment: Environment, through: int, *, by: int, dry_run: bool) -> Compaction:
+def compact(
+    environment: Environment,
+    through: int,
+    *,
+    by: int,
+    dry_run: bool,
+    progress: Progress | None = None,
+) -> Compaction:
     """Drop what only the past before a position needs; the horizon is noted there already.
 
     Args:
@@ -79,6 +87,7 @@ def compact(environment: Environment, through: int, *, by: int, dry_run: bool) -
         through: the first position that can be looked at.
         by: of the record that says so.
         dry_run: count, and drop nothing.
+        progress: is told of how far in the log it is.
 
     Raises:
         CorruptionError: a record is damaged; what was dropped before it stays so.
@@ -91,6 +100,8 @@ def compact(environment: Environment, through: int, *, by: int, dry_run: bool) -
         records, kept = records + len(doomed), kept + len(page) - len(doomed)
         if doomed and not dry_run:
             environment.write(partial(_drop_records, doomed=doomed))
+        if progress is not None:
+            progress(int.from_bytes(page[-1][0], "big"), through)
     found = size = 0
     for images in keeping.gone():
         found += len(images)

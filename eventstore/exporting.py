@@ -35,6 +35,7 @@ from eventstore.errors import (
 from eventstore.events import Created, Record
 from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.merkle import Checkpoint, Frontier, leaf_hash
+from eventstore.progress import Progress, counted
 from eventstore.proofs import StoreProver
 from eventstore.record_lines import as_cloud_event, as_json, parse
 
@@ -88,6 +89,7 @@ def export_records(
     after: int = 0,
     through: int | None = None,
     form: str = "jsonl",
+    progress: Progress | None = None,
 ) -> Checkpoint:
     """Write the records in (after, through] into a new folder; return the checkpoint at its end.
 
@@ -97,6 +99,7 @@ def export_records(
         after: exclusive lower bound.
         through: inclusive upper bound, the last position now if not given.
         form: `jsonl` or `cloudevents`.
+        progress: is told of how many records are written.
 
     Raises:
         StoreUsageError: there is no such range or form, or the destination is no place for it.
@@ -127,7 +130,8 @@ def export_records(
         with folder.joinpath(FILES[form]).open("xb") as file:
             last = after
             try:
-                for record in store.records(after=after, through=checkpoint.position):
+                records = store.records(after=after, through=checkpoint.position)
+                for record in counted(records, progress, checkpoint.position - after):
                     last += 1
                     if record.position != last:
                         raise CompactedError(last, store.horizon.through)
@@ -149,13 +153,19 @@ def _line(store: StoreProver, record: Record, form: str) -> dict[str, Any]:
     return as_cloud_event(record, store.store_id, config)
 
 
-def check_export(source: str | os.PathLike[str], *, known: Checkpoint | None = None) -> Export:
+def check_export(
+    source: str | os.PathLike[str],
+    *,
+    known: Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> Export:
     """Check a folder that `export_records` wrote, with no store.
 
     Args:
         source: the folder.
         known: a checkpoint of the store, kept or obtained elsewhere, before or at the end of the
             range or within it; without one, nothing proves that such a store exists.
+        progress: is told of how many records are checked.
 
     Raises:
         ProofError: something in it was changed, or it is not of the log of that checkpoint.
@@ -165,7 +175,7 @@ def check_export(source: str | os.PathLike[str], *, known: Checkpoint | None = N
     edge = frontier_of(proof)
     before, missing = edge.checkpoint(), 0
     matched = known is None or known == before
-    for record, config in read_export(source):
+    for record, config in counted(read_export(source), progress, proof.through - proof.after):
         if record.position != edge.position + 1:
             raise ProofError(f"record {record.position} stands where {edge.position + 1} should")
         edge.add(leaf_hash(record.raw))

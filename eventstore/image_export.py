@@ -22,6 +22,7 @@ from eventstore.backup import whole_or_absent
 from eventstore.docker_form import HeldImage
 from eventstore.errors import CompactedError, CorruptionError, StoreUsageError
 from eventstore.events import ManifestLayer
+from eventstore.progress import Progress, counted
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
 
@@ -58,6 +59,7 @@ def export_images(
     form: str,
     as_of: datetime | int | None = None,
     leave_out: bool = False,
+    progress: Progress | None = None,
 ) -> ImageExport:
     """Write the images of a moment into a new directory.
 
@@ -68,6 +70,7 @@ def export_images(
             for `layerdb`; or `oci-layout`, an OCI image layout without the layers.
         as_of: a position or an aware datetime, inclusive; now if not given.
         leave_out: leave out images whose config was redacted or lost.
+        progress: is told of how many images are written.
 
     Raises:
         StoreUsageError: there is no such form or moment, or the destination is no place for it.
@@ -89,7 +92,7 @@ def export_images(
         view = store.as_of(position=moment)
     names = store.tags(view.position)
     try:
-        return _write(store, view, names, destination, form, leave_out=leave_out)
+        return _write(store, view, names, destination, form, leave_out=leave_out, progress=progress)
     except CorruptionError as error:
         through = store.horizon.through
         if view.position < through:  # a config was dropped meanwhile
@@ -105,6 +108,7 @@ def _write(
     form: str,
     *,
     leave_out: bool,
+    progress: Progress | None,
 ) -> ImageExport:
     left_out = tuple(one for one in view if store.is_config_gone(digest.require(one)))
     if left_out and not leave_out:
@@ -113,7 +117,8 @@ def _write(
     kept = {name: image_id for name, image_id in names.items() if image_id not in gone}
     with whole_or_absent(destination, Path(store.path)) as folder:
         packed = _packed(store, view) if form == _OCI else _unknown
-        unlisted = FORMS[form](folder, _held(view, kept, gone, packed))
+        held = counted(_held(view, kept, gone, packed), progress, len(view) - len(gone))
+        unlisted = FORMS[form](folder, iter(held))
         store_files.sync_tree(folder)
     return ImageExport(view.position, len(view) - len(gone), len(kept), left_out, unlisted)
 

@@ -10,7 +10,7 @@ the log was compacted in the range, it is compacted here as well: what comes aft
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import dropwhile
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from eventstore.events import Compacted, Record
 from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.lmdb_env import Environment
 from eventstore.merkle import Checkpoint
+from eventstore.progress import Progress, counted
 from eventstore.store import ImageStore
 
 _COUNT_MAX, _SIZE_MAX = 1_024, CONFIG_SIZE_MAX
@@ -51,6 +52,7 @@ def import_records(
     *,
     known: Checkpoint | None = None,
     now: clock.Clock = clock.system_clock,
+    progress: Progress | None = None,
 ) -> Imported:
     """Append an export to the store that it goes on from, or make a new store of it.
 
@@ -63,6 +65,7 @@ def import_records(
             from the first record, a directory that does not exist yet.
         known: a checkpoint of the log that the records must be of.
         now: gives the time that a new store is made at.
+        progress: is told of how many records are checked, and then of how many are appended.
 
     Raises:
         ProofError: the export was changed, is of another log, or does not go on from this one.
@@ -71,11 +74,11 @@ def import_records(
         StoreIOError: the operating system refuses.
         CorruptionError: a record says what cannot have happened.
     """
-    found = exporting.check_export(source, known=known)
+    found = exporting.check_export(source, known=known, progress=progress)
     target = store_files.located(destination)
     if store_files.is_there(target):
         with ImageStore.open(target, create=False, now=now) as store:
-            return _append(store, source, found)
+            return _append(store, source, found, progress)
     if found.before.position:
         raise ProofError(
             f"the export starts behind @{found.before.position}: there is no store at {target} to"
@@ -86,12 +89,17 @@ def import_records(
     with whole_or_absent(target, Path(source)) as partial:
         Environment(partial, initialise=meta.founding(now, fork)).close()
         with ImageStore.open(partial, create=False, now=now) as store:
-            imported = _append(store, source, found)
+            imported = _append(store, source, found, progress)
         partial.joinpath(store_files.LOCK).unlink()
     return imported
 
 
-def _append(store: ImageStore, source: str | os.PathLike[str], found: exporting.Export) -> Imported:
+def _append(
+    store: ImageStore,
+    source: str | os.PathLike[str],
+    found: exporting.Export,
+    progress: Progress | None,
+) -> Imported:
     """Append what the store has not yet, in batches of bounded size.
 
     Raises:
@@ -108,7 +116,7 @@ def _append(store: ImageStore, source: str | os.PathLike[str], found: exporting.
     for record in store.records(after=start - 1, through=start):
         _compact_alike(store, record)  # which an import that was killed may have left undone
     rest = dropwhile(lambda line: line[0].position <= start, exporting.read_export(source))
-    for part in _parts(rest):
+    for part in _parts(counted(rest, progress, found.checkpoint.position - start)):
         store.append_exact(part)
         _compact_alike(store, part[-1][0])
     if store.checkpoint() != found.checkpoint:
@@ -131,7 +139,7 @@ def _is_of(checkpoint: Checkpoint, source: str | os.PathLike[str]) -> bool:
     return True
 
 
-def _parts(lines: Iterator[Line]) -> Iterator[list[Line]]:
+def _parts(lines: Iterable[Line]) -> Iterator[list[Line]]:
     """Cut records into parts of bounded number and size, behind each compaction too."""
     part: list[Line] = []
     size = 0

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from eventstore import configs, hashes, merkle, verify
 from eventstore.backup import copy_environment
 from eventstore.errors import StoreUsageError
-from eventstore.problems import Problem
+from eventstore.problem import Problem
+from eventstore.progress import Progress
 from eventstore.story import StoryReader
 from eventstore.tracing import traced, traced_steps
 
@@ -138,9 +139,13 @@ class StoreProver(StoryReader):
         with self._environment.read() as txn:
             return None if configs.is_gone(txn, image) else configs.get(txn, image)
 
-    def verify(self) -> Iterator[Problem]:
-        """Derive everything again from the log and yield what does not agree."""
-        return traced_steps("verify", verify.verify(self._environment))
+    def verify(self, *, progress: Progress | None = None) -> Iterator[Problem]:
+        """Derive everything again from the log and yield what does not agree.
+
+        Args:
+            progress: is told of how many records it knows.
+        """
+        return traced_steps("verify", verify.verify(self._environment, progress))
 
     @traced("backup")
     def backup(self, destination: str | os.PathLike[str]) -> int:

@@ -15,6 +15,7 @@ from eventstore import clock, meta, store_files
 from eventstore.backup import copy_newest, refuse_taken, whole_or_absent
 from eventstore.errors import CorruptionError
 from eventstore.lmdb_env import Environment
+from eventstore.progress import Progress
 from eventstore.verify import verify
 
 
@@ -23,6 +24,7 @@ def restore(
     destination: str | os.PathLike[str],
     *,
     now: clock.Clock = clock.system_clock,
+    progress: Progress | None = None,
 ) -> meta.Fork:
     """Make a new store from a backup, or from any other store.
 
@@ -34,6 +36,7 @@ def restore(
         backup: the directory of the backup.
         destination: a directory that does not exist yet.
         now: gives the time that the new store is made at.
+        progress: is told of how many records are verified; twice, as the backup and the copy are.
 
     Returns:
         What the new store forks from: the id of the backup's store and the position.
@@ -50,18 +53,18 @@ def restore(
     refuse_taken(store_files.located(destination))
     with closing(Environment(source, read_only=True)) as environment:
         identity = meta.read(environment)
-        _refuse_damaged(environment, source)
+        _refuse_damaged(environment, source, progress)
         with whole_or_absent(destination, source) as partial:
             position = copy_newest(environment, partial)
             fork = meta.Fork(identity.store_id, position)
             with closing(Environment(partial)) as copy:
                 copy.write(meta.founding(now, fork, identity.forks))
-                _refuse_damaged(copy, source)
+                _refuse_damaged(copy, source, progress)
             partial.joinpath(store_files.LOCK).unlink()
     return fork
 
 
-def _refuse_damaged(environment: Environment, source: Path) -> None:
+def _refuse_damaged(environment: Environment, source: Path, progress: Progress | None) -> None:
     """Refuse what does not verify.
 
     What was lost before a store was salvaged is noted there, and stays noted in a copy of it.
@@ -69,7 +72,7 @@ def _refuse_damaged(environment: Environment, source: Path) -> None:
     Raises:
         CorruptionError: with the first problem that there is.
     """
-    for problem in verify(environment):
+    for problem in verify(environment, progress):
         if problem.kind == "lost":
             continue
         raise CorruptionError(

@@ -63,7 +63,8 @@ from eventstore.events import Compacted, Created, Record, Redacted, Tagged, Unta
 from eventstore.lmdb_env import DATABASES, Environment
 from eventstore.lmdb_pages import PageFile, Tree
 from eventstore.lmdb_transaction import Transaction
-from eventstore.problems import Problem
+from eventstore.problem import Problem, missing
+from eventstore.progress import Progress, counted
 from eventstore.record_lines import as_json, write_lines
 from eventstore.view import ImageView
 
@@ -105,6 +106,7 @@ def salvage(
     destination: str | os.PathLike[str],
     *,
     now: clock.Clock = clock.system_clock,
+    progress: Progress | None = None,
 ) -> SalvageReport:
     """Write a new store with everything of a damaged one that still checks.
 
@@ -115,6 +117,7 @@ def salvage(
         source: the directory of the store, which nobody may write to meanwhile.
         destination: a directory that does not exist yet.
         now: gives nanoseconds since 1970, UTC.
+        progress: is told of how many records it knows.
 
     Raises:
         DestinationExistsError: the destination exists, as whatever.
@@ -127,10 +130,12 @@ def salvage(
     origin, target = store_files.located(source), store_files.located(destination)
     store_files.prepare(origin, create=False, damaged=True)
     with backup.whole_or_absent(target, origin) as folder:
-        return _at_rest(origin, folder, target, now)
+        return _at_rest(origin, folder, target, now, progress)
 
 
-def _at_rest(origin: Path, folder: Path, target: Path, now: clock.Clock) -> SalvageReport:
+def _at_rest(
+    origin: Path, folder: Path, target: Path, now: clock.Clock, progress: Progress | None
+) -> SalvageReport:
     """Read and write, and make sure that the source did not move meanwhile."""
     import shutil  # salvaging is rare, and loading it costs every import of the library
 
@@ -140,7 +145,7 @@ def _at_rest(origin: Path, folder: Path, target: Path, now: clock.Clock) -> Salv
             found = _Found(pages)
             if found.is_nothing():
                 raise CorruptionError(f"nothing in {origin} is of a store, so it was none of ours")
-            report = _Writer(found, folder, target, now).write()
+            report = _Writer(found, folder, target, now).write(progress)
             if pages.metas() == before:
                 return report
         shutil.rmtree(folder)
@@ -348,9 +353,10 @@ class _Writer:
         self.misfit: Problem | None = None
         self.lost: list[Problem] = []
 
-    def write(self) -> SalvageReport:
+    def write(self, progress: Progress | None) -> SalvageReport:
         """Write everything, and report."""
-        while self._step(self.view.position + 1):
+        positions = iter(lambda: self._step(self.view.position + 1), False)
+        for _ in counted(positions, progress, self.found.end):
             pass
         self._note_lost()
         self._find_horizon()
@@ -472,7 +478,7 @@ class _Writer:
         for position in range(here + 1, last + 2):
             absent = position <= last and position not in there and position not in found.damaged
             if gap is not None and not absent:
-                self.lost.append(_missing(gap, position - 1))
+                self.lost.append(missing(gap, position - 1))
                 gap = None
             elif gap is None and absent:
                 gap = position
@@ -592,8 +598,3 @@ class _Writer:
             if config is not None:
                 folder.joinpath(CONFIGS, image.hex()).write_bytes(config)
         return len(records), len(images)
-
-
-def _missing(first: int, last: int) -> Problem:
-    which = f"record {first} is" if first == last else f"records {first} to {last} are"
-    return Problem("log", f"{which} missing", first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime
+from functools import partial
 
 from eventstore import compaction, dropped, log, scrubbing
 from eventstore.batch import Batch
@@ -11,6 +12,7 @@ from eventstore.compaction import Compaction
 from eventstore.errors import CompactedError, CorruptionError, StoreUsageError
 from eventstore.events import Compacted, Record
 from eventstore.lmdb_transaction import Transaction
+from eventstore.progress import Progress
 from eventstore.store_undo import StoreUndoer
 from eventstore.writer import checked_text
 
@@ -25,6 +27,7 @@ class StoreCompactor(StoreUndoer):
         time: datetime | int | None = None,
         reason: str = "",
         dry_run: bool = False,
+        progress: Progress | None = None,
     ) -> Compaction:
         """Drop the records and configs that only the past before a moment needs.
 
@@ -44,6 +47,8 @@ class StoreCompactor(StoreUndoer):
             time: the same as an aware datetime, or nanoseconds since 1970, UTC; inclusive.
             reason: why.
             dry_run: count what would be dropped, and change nothing.
+            progress: is told of how far in the log it is; what was dropped before it raised stays
+                so, as after a kill.
 
         Raises:
             StoreUsageError: not exactly one moment was given, the log has no such moment, or this
@@ -64,15 +69,18 @@ class StoreCompactor(StoreUndoer):
         while True:
             through = max(wanted, self.horizon.through)
             try:
-                return self._compact(through, reason, dry_run=dry_run)
+                return self._compact(through, reason, dry_run=dry_run, progress=progress)
             except CompactedError:
                 if self.horizon.through <= through:
                     raise
                 # Else another process has gone further meanwhile, and it is done again from there.
 
-    def _compact(self, through: int, reason: str, *, dry_run: bool) -> Compaction:
+    def _compact(
+        self, through: int, reason: str, *, dry_run: bool, progress: Progress | None = None
+    ) -> Compaction:
+        compact = partial(compaction.compact, self._environment, through, progress=progress)
         if dry_run:
-            return compaction.compact(self._environment, through, by=0, dry_run=True)
+            return compact(by=0, dry_run=True)
         noted = self.horizon
         if through > noted.through:
             self._load_given()  # while what they lie over can still be read
@@ -80,7 +88,7 @@ class StoreCompactor(StoreUndoer):
             noted = self._note_horizon(through, reason)
             through = noted.through
         if noted.unfinished:
-            found = compaction.compact(self._environment, through, by=noted.by, dry_run=False)
+            found = compact(by=noted.by, dry_run=False)
         else:
             found = Compaction(through, noted.by, 0, through - noted.dropped, 0, 0, 0, False)
         scrubbing.finish(self._environment)

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from eventstore import digest, references
 from eventstore.errors import CorruptionError, MassDeleteError, RedactedError
+from eventstore.progress import Progress, counted
 from eventstore.sources.found import ConfigOf, PassedOver, SourceImage
 from eventstore.store import ImageStore
 from eventstore.tracing import traced
@@ -79,6 +80,7 @@ def sync(
     dry_run: bool = False,
     allow_mass_delete: bool = False,
     same: tuple[int, Collection[str]] = (0, ()),
+    progress: Progress | None = None,
 ) -> SyncReport:
     """Append what makes the store equal to `images`.
 
@@ -94,6 +96,7 @@ def sync(
         same: a position after which a sync left the store equal to the source, and ids of images
             that the source lists as it did then; they are looked at no further if the store still
             is at that position.
+        progress: is told of how many images are created, and then of how many are looked at.
 
     Raises:
         MassDeleteError: it would delete more than that.
@@ -105,7 +108,7 @@ def sync(
     try:
         with store.transaction(reason=reason):
             run.find(allow_mass_delete=allow_mass_delete or dry_run)
-            run.write()
+            run.write(progress)
             if dry_run:
                 raise _DryRunEnded
     except _DryRunEnded:
@@ -190,14 +193,15 @@ class _Run:
             if image.parent is not None and image.parent not in self.wanted:
                 self.wanted[image_id] = msgspec.structs.replace(image, parent=None)
 
-    def write(self) -> None:
+    def write(self, progress: Progress | None) -> None:
         """Append what differs: deletions, creations, then facts, ancestors before descendants."""
         for image_id in self.deleted + self.recreated:
             self.store.delete(image_id)
-        for image_id in sorted(self.created + self.recreated):
+        created = sorted(self.created + self.recreated)
+        for image_id in counted(created, progress, len(created)):
             self._create(self.wanted[image_id])
         self.touched.update(self.created, self.recreated)
-        for image in self._ancestors_first():
+        for image in counted(self._ancestors_first(), progress, len(self.wanted)):
             self._facts(image)
         if self.names is not None:
             self._set_names(self.names)

@@ -45,15 +45,16 @@ from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_pages import PageFile
 from eventstore.lmdb_transaction import Transaction
-from eventstore.problems import Problem
+from eventstore.problem import Problem, missing
+from eventstore.progress import Progress, counted
 from eventstore.structure import Read
 from eventstore.view import ImageView
 
 _LOST = -1  # in the place of the position of a redaction
 
 
-def verify(environment: Environment) -> Iterator[Problem]:
-    """Yield every problem of a store; a sound store yields none.
+def verify(environment: Environment, progress: Progress | None = None) -> Iterator[Problem]:
+    """Yield every problem of a store; a sound store yields none. `progress` is told of records.
 
     The structure of the file is checked, every record, config and snapshot is read and checked,
     every snapshot against a replay of all records from the first. Files that were removed or
@@ -63,22 +64,25 @@ def verify(environment: Environment) -> Iterator[Problem]:
         environment.refuse_lost()
     except StoreIOError as error:
         yield Problem("structure", str(error))
-        yield from _derived(environment.read)
+        yield from _derived(environment.read, progress)
         return
     faults = structure.faults_of(environment)
     if not faults:
-        yield from _derived(environment.read)
+        yield from _derived(environment.read, progress)
     else:
-        yield from _damaged(environment.path, faults)
+        yield from _damaged(environment.path, faults, progress)
 
 
-def check_store(path: str | os.PathLike[str]) -> Iterator[Problem]:
+def check_store(
+    path: str | os.PathLike[str], *, progress: Progress | None = None
+) -> Iterator[Problem]:
     """Yield every problem of the store in a directory, also of one that does not open.
 
     Does as `verify`. LMDB opens the file only if its structure is sound, and for reading only.
 
     Args:
         path: the store's directory.
+        progress: is told of how many records it knows.
 
     Raises:
         StoreNotFoundError: there is no store.
@@ -91,7 +95,7 @@ def check_store(path: str | os.PathLike[str]) -> Iterator[Problem]:
     store_files.prepare(folder, create=False, damaged=True)
     faults = structure.faults_at(folder)
     if faults:
-        yield from _damaged(folder, faults)
+        yield from _damaged(folder, faults, progress)
         return
     try:
         environment = Environment(folder, read_only=True)
@@ -99,23 +103,23 @@ def check_store(path: str | os.PathLike[str]) -> Iterator[Problem]:
         yield Problem("structure", str(error))
         return
     try:
-        yield from _derived(environment.read)
+        yield from _derived(environment.read, progress)
     finally:
         environment.close()
 
 
-def _damaged(path: Path, faults: list[str]) -> Iterator[Problem]:
+def _damaged(path: Path, faults: list[str], progress: Progress | None) -> Iterator[Problem]:
     for fault in faults:
         yield Problem("structure", fault)
     with PageFile(path / store_files.DATA) as pages:
-        yield from _derived(structure.reading(pages))
+        yield from _derived(structure.reading(pages), progress)
 
 
-def _derived(read: Read) -> Iterator[Problem]:
+def _derived(read: Read, progress: Progress | None) -> Iterator[Problem]:
     """Check what the databases hold; anew, if a compaction drops some of it meanwhile."""
     while True:
         before = _horizon_now(read)
-        problems = list(_derived_once(read))
+        problems = list(_derived_once(read, progress))
         if _horizon_now(read) == before:
             yield from problems
             return
@@ -126,7 +130,7 @@ def _horizon_now(read: Read) -> dropped.Horizon:
         return _horizon(txn)[0]
 
 
-def _derived_once(read: Read) -> Iterator[Problem]:
+def _derived_once(read: Read, progress: Progress | None) -> Iterator[Problem]:
     with read() as txn:
         first = _Extent(txn)
         stored = dict(snapshots.headers(txn))
@@ -136,7 +140,7 @@ def _derived_once(read: Read) -> Iterator[Problem]:
     yield from problems  # with no transaction open, whatever is done meanwhile
     yield from fault
     replayed = _Replay(read, stored, hashed, compacted)
-    yield from replayed.run(first)
+    yield from replayed.run(first, progress)
     stored_configs: dict[bytes, int] = {}
     yield from _configs(read, replayed.created, stored_configs)
     with read() as txn:
@@ -176,6 +180,7 @@ class _Extent:
 
     def __init__(self, txn: Transaction) -> None:
         self.last_key = txn.last_key("log") or b""
+        self.records = txn.entries("log")
         self.problem: Problem | None = None
         self.noted: int | None = None
         try:
@@ -220,12 +225,12 @@ class _Replay:
         self.ever_redacted: set[bytes] = set()
         self.batch = 1
 
-    def run(self, extent: _Extent) -> Iterator[Problem]:
+    def run(self, extent: _Extent, progress: Progress | None) -> Iterator[Problem]:
         if extent.problem is not None:
             yield extent.problem
         yield from self._snapshot()
         position = 0
-        for key, raw in self._entries(extent.last_key):
+        for key, raw in counted(self._entries(extent.last_key), progress, extent.records):
             if len(key) != codec.KEY_SIZE or key <= codec.position_key(position):
                 self.sound = False
                 yield Problem("log", f"the key {key.hex()} is no position")
@@ -328,8 +333,7 @@ class _Replay:
 
     def _missing(self, first: int, last: int) -> Problem:
         self.sound = self.gapless = False
-        which = f"record {first} is" if first == last else f"records {first} to {last} are"
-        return Problem("log", f"{which} missing", first)
+        return missing(first, last)
 
     def _stored(self, position: int, raw: bytes) -> Iterator[Problem]:
         try:

@@ -20,6 +20,8 @@ PACKAGE = TOP / "eventstore"
 ORDER = [
     "errors",
     "notices",
+    "progress",
+    "problem",
     "tracing",
     "clock",
     "host",
@@ -28,7 +30,6 @@ ORDER = [
     "go_json",
     "regular_file",
     "references",
-    "problems",
     "events",
     "image_parts",
     "plain_config",

@@ -67,7 +67,7 @@ def _with_same_id() -> None:
 def _without_verify() -> None:
     """Restore whatever there is."""
 
-    def refuse_nothing(environment: Environment, source: Path) -> None:
+    def refuse_nothing(*_: object) -> None:
         pass
 
     _RESTORE_NAMES["_refuse_damaged"] = refuse_nothing

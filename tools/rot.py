@@ -422,7 +422,7 @@ def _without_head_check() -> None:
 def _verify_stops_early() -> None:
     """Name the first problem only."""
     real = verify.check_store
-    verify.check_store = lambda path: islice(real(path), 1)
+    verify.check_store = lambda path, *, progress=None: islice(real(path, progress=progress), 1)
 
 
 WEAKENINGS: dict[str, Callable[[], None]] = {

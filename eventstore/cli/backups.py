@@ -7,7 +7,7 @@ import os
 import click
 
 from eventstore import meta
-from eventstore.cli import output
+from eventstore.cli import bars, output
 from eventstore.cli.options import json_option, open_to_read, store_option
 from eventstore.cli.output import line, size
 from eventstore.restore import restore as make_store
@@ -23,7 +23,8 @@ def backup(destination: str, as_json: bool, store_path: str | None) -> None:
 
     Writers may go on. To work with the copy, `restore` it.
     """
-    with open_to_read(store_path) as store:
+    with open_to_read(store_path) as store, bars.shown() as bar:
+        bar.step("copying the store")
         position = store.backup(destination)
     if as_json:
         output.json_line({"path": output.path_text(destination), "position": position})
@@ -42,7 +43,8 @@ def restore(source: str, destination: str, as_json: bool) -> None:
     The backup is verified first, and a damaged one is refused. The new store has an id of its own
     and says from which store it forks, and at which position; `info` shows it.
     """
-    make_store(source, destination)
+    with bars.shown() as bar:
+        make_store(source, destination, progress=bar.step("verifying records"))
     with open_to_read(destination) as store:
         if as_json:
             output.json_line(

@@ -11,6 +11,7 @@ from eventstore.blame import Blame
 from eventstore.cli import completing, moments, naming, output, shapes
 from eventstore.cli.history import Printer
 from eventstore.cli.options import at_option, json_option, open_to_read, store_option
+from eventstore.cli.paging import paged
 from eventstore.errors import TagNotFoundError
 from eventstore.events import Created, Record, Tagged
 from eventstore.store import ImageStore
@@ -25,6 +26,7 @@ Predicate = Callable[[ImageView], bool]
 @at_option
 @json_option
 @store_option
+@paged
 def blame(image: str, at: str | None, as_json: bool, store_path: str | None) -> None:
     """Show who made IMAGE what it is: for each fact the record, its time, actor and reason."""
     with open_to_read(store_path) as store:

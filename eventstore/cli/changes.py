@@ -10,7 +10,7 @@ import sys
 import click
 
 from eventstore import digest, references
-from eventstore.cli import completing, moments, naming
+from eventstore.cli import bars, completing, moments, naming
 from eventstore.cli.options import open_to_write, store_option, write_options
 from eventstore.cli.output import line
 from eventstore.errors import InvalidImageError, SourceError
@@ -159,7 +159,9 @@ def redact(image: str, reason: str, actor: str | None, yes: bool, store_path: st
         if not yes:
             question = f"Destroy the config of {digest.short(image_id)} for good?"
             click.confirm(question, abort=True, err=True)
-        position = store.redact(image_id, reason=reason)
+        with bars.shown() as bar:
+            bar.step("destroying the config")
+            position = store.redact(image_id, reason=reason)
         line(f"redacted {image_id} at @{position}")
 
 

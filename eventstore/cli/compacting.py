@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import msgspec
 
-from eventstore.cli import moments
+from eventstore.cli import bars, moments
 from eventstore.cli.options import json_option, open_to_write, store_option, write_options
 from eventstore.cli.output import clock_time, json_line, line, note, size
 
@@ -40,14 +40,18 @@ def compact(
     with open_to_write(store_path, actor=actor) as store:
         position = moments.position_of(store, before)
         if not dry_run and not yes:
-            would = store.compact(position=position, dry_run=True)
+            with bars.shown() as bar:
+                progress = bar.step("counting records")
+                would = store.compact(position=position, dry_run=True, progress=progress)
             question = (
                 f"Drop {would.records} records, {would.configs} configs and all moments before"
                 f" @{would.through} for good?"
             )
             click.confirm(question, abort=True, err=True)
         why = f"compact --before {before}" if reason is None else reason
-        found = store.compact(position=position, reason=why, dry_run=dry_run)
+        with bars.shown() as bar:
+            progress = bar.step("compacting records")
+            found = store.compact(position=position, reason=why, dry_run=dry_run, progress=progress)
         first = store.as_of(position=found.through).time
     if as_json:
         json_line(msgspec.to_builtins(found))

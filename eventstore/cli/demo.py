@@ -98,7 +98,7 @@ class _Tour:
 
         tail = "" if lines is None else f" | head -n {lines}"
         output.line(f"$ eventstore {shlex.join(arguments)}{tail}", "cyan")
-        whole = ["--store", str(self.store), *arguments]
+        whole = ["--no-pager", "--store", str(self.store), *arguments]
         if lines is None:
             self._invoke(cli, whole)
             return

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from eventstore import digest, exporting, image_export, importing, merkle, notes
-from eventstore.cli import output
+from eventstore.cli import bars, output
 from eventstore.cli.moments import position_of
 from eventstore.cli.options import json_option, open_to_read, store_option
 from eventstore.cli.output import line, note
@@ -63,7 +63,15 @@ def export_command(
     with open_to_read(store_path) as store:
         start = 0 if after is None else position_of(store, after)
         end = store.position if through is None else position_of(store, through)
-        found = exporting.export_records(store, destination, after=start, through=end, form=form)
+        with bars.shown() as bar:
+            found = exporting.export_records(
+                store,
+                destination,
+                after=start,
+                through=end,
+                form=form,
+                progress=bar.step("exporting records"),
+            )
     if as_json:
         output.json_line(
             {
@@ -101,9 +109,15 @@ def _export_images(
 ) -> None:
     with open_to_read(store_path) as store:
         position = store.position if at is None else position_of(store, at)
-        found = image_export.export_images(
-            store, destination, form=form, as_of=position, leave_out=leave_out
-        )
+        with bars.shown() as bar:
+            found = image_export.export_images(
+                store,
+                destination,
+                form=form,
+                as_of=position,
+                leave_out=leave_out,
+                progress=bar.step("exporting images"),
+            )
     if as_json:
         shape = {"path": output.path_text(destination), "form": form}
         output.json_line(shape | msgspec.to_builtins(found))
@@ -129,7 +143,8 @@ def check_command(
     be shown that nothing in it contradicts the rest.
     """
     known, verified = _known(checkpoint_file, key_texts)
-    found = exporting.check_export(source, known=known)
+    with bars.shown() as bar:
+        found = exporting.check_export(source, known=known, progress=bar.step("checking records"))
     if as_json:
         output.json_line(
             {
@@ -159,7 +174,9 @@ def import_export(
 ) -> None:
     """Append the records of an export to the store that they go on from, and say so."""
     known, _ = _known(checkpoint_file, key_texts)
-    found = importing.import_records(source, path, known=known)
+    with bars.shown() as bar:
+        progress = bar.step("importing records")
+        found = importing.import_records(source, path, known=known, progress=progress)
     if as_json:
         output.json_line(
             {

@@ -12,6 +12,7 @@ import click
 from eventstore import digest
 from eventstore.cli import completing, moments, naming, output, shapes
 from eventstore.cli.options import json_option, open_to_read, store_option
+from eventstore.cli.paging import paged
 from eventstore.diff import ImageChange, ViewDiff
 from eventstore.events import Compacted, Deleted, Record
 from eventstore.store import ImageStore
@@ -33,6 +34,7 @@ from eventstore.store import ImageStore
 @click.option("--follow", "-f", is_flag=True, help="Oldest first, and wait for new ones.")
 @json_option
 @store_option
+@paged
 def log(
     image: str | None,
     name: str | None,
@@ -125,6 +127,7 @@ def _follow(store: ImageStore, after: int, image_id: str | None, printer: Printe
 @click.argument("b", metavar="[B]", required=False)
 @json_option
 @store_option
+@paged
 def diff(a: str, b: str | None, as_json: bool, store_path: str | None) -> None:
     """Show what differs between the moments A and B; B is now if not given."""
     with open_to_read(store_path) as store:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eventstore import exporting
-from eventstore.cli import exports, output, reports, shapes
+from eventstore.cli import bars, exports, output, reports, shapes
 from eventstore.cli.options import json_option, open_to_write, path_of, store_option, write_options
 from eventstore.cli.proofs import checkpoint_option, keys_option
 
@@ -65,9 +65,11 @@ def import_command(
         raise click.UsageError("--checkpoint and --key are for records, and these are none")
     from eventstore.adding import add
 
-    name, findings = _read(source, platform)
-    why = f"import of {name}" if reason is None else reason
     with ExitStack() as stack:
+        bar = stack.enter_context(bars.shown())
+        bar.step("reading images")
+        name, findings = _read(source, platform)
+        why = f"import of {name}" if reason is None else reason
         if dry_run and not os.path.lexists(path):
             # A dry run changes nothing, so it does not make the store either.
             from tempfile import TemporaryDirectory
@@ -75,7 +77,8 @@ def import_command(
             path = stack.enter_context(TemporaryDirectory(prefix="eventstore-dry-run-"))
         store = stack.enter_context(open_to_write(path, actor=actor, create=True))
         why = why.encode("utf-8", "backslashreplace").decode()
-        found = add(store, findings, reason=why, dry_run=dry_run)
+        progress = bar.step("adding images")
+        found = add(store, findings, reason=why, dry_run=dry_run, progress=progress)
     if as_json:
         output.json_line(shapes.add_report(output.path_text(name), found))
     else:

@@ -12,6 +12,7 @@ import click
 from eventstore import digest
 from eventstore.cli import completing, moments, naming, output, shapes
 from eventstore.cli.options import at_option, json_option, open_to_read, store_option
+from eventstore.cli.paging import paged
 from eventstore.errors import CorruptionError, RedactedError
 from eventstore.image import ContainerConfig, Image
 from eventstore.store import ImageStore
@@ -42,6 +43,7 @@ def _headline(view: ImageView, when: str | None) -> None:
 @at_option
 @json_option
 @store_option
+@paged
 def ls(everything: bool, at: str | None, as_json: bool, store_path: str | None) -> None:
     """List images, newest first; those without children, unless --all is given."""
     with open_to_read(store_path) as store:
@@ -138,6 +140,7 @@ def _platform(image: Image) -> str:
 @at_option
 @json_option
 @store_option
+@paged
 def tree(image: str | None, at: str | None, as_json: bool, store_path: str | None) -> None:
     """Show images under their parents: all, or those under IMAGE."""
     with open_to_read(store_path) as store:
@@ -188,7 +191,7 @@ def _print_trees(
             branch = Tree(label) if depth == 0 else branches[depth - 1].add(label)
             del branches[depth:]
             branches.append(branch)
-        output.console().print(branches[0])
+        output.put(branches[0])
 
 
 def _label(
@@ -216,6 +219,7 @@ def _label(
 @click.option("--raw", is_flag=True, help="Print the exact bytes of the config, nothing else.")
 @json_option
 @store_option
+@paged
 def show(image: str, at: str | None, raw: bool, as_json: bool, store_path: str | None) -> None:
     """Show all that is known of IMAGE, named by any unique start of its id, or by name."""
     with open_to_read(store_path) as store:

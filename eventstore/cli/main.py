@@ -52,7 +52,7 @@ from eventstore.cli import (
     upkeep,
 )
 from eventstore.cli.options import STORE_HELP
-from eventstore.cli.output import LogFormatter, line, note
+from eventstore.cli.output import LogFormatter, LogHandler, line, note
 
 NO, USAGE, UNUSABLE, DAMAGED, INTERRUPTED, PIPE_BROKEN, TERMINATED = 1, 2, 3, 4, 130, 141, 143
 _SEE_PATH = "check the path; `eventstore sync SOURCE` or `create` makes a new store"
@@ -109,6 +109,7 @@ def _say_version(context: click.Context, _: click.Parameter, asked: bool) -> Non
 @click.option(
     "--store", "-s", "store_path", metavar="PATH", envvar="EVENTSTORE_PATH", help=STORE_HELP
 )
+@click.option("--no-pager", is_flag=True, help="Print without a pager.")
 @click.option(
     "--version",
     is_flag=True,
@@ -117,7 +118,7 @@ def _say_version(context: click.Context, _: click.Parameter, asked: bool) -> Non
     callback=_say_version,
     help="Show the version and exit.",
 )
-def cli(store_path: str | None) -> None:
+def cli(store_path: str | None, no_pager: bool) -> None:
     """The image store that remembers: what happened to which image, and when."""
 
 
@@ -224,7 +225,7 @@ def _terminable() -> Generator[None]:
 
 def _prepare_streams() -> None:
     """Let warnings, and what the terminal's encoding does not have, come out as printable text."""
-    handler = logging.StreamHandler()
+    handler = LogHandler()
     handler.setFormatter(LogFormatter("eventstore: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for stream in (sys.stdout, sys.stderr):

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
 
 import msgspec
 
@@ -27,7 +27,7 @@ from eventstore import digest
 from eventstore.printable import IN_ASCII_JSON, IN_JSON, is_plain, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 CELL_LENGTH_MAX = 2000
 _PIPE_WIDTH = 100_000
@@ -58,15 +58,39 @@ class LogFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Prints to what standard error is by then: above a bar, where one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def console(*, to_stderr: bool = False) -> Console:
     """Return a console for standard output, or standard error."""
     from rich.console import Console
 
+    class Plain(Console):
+        """A console that leaves it to the command what a reader that has gone away means."""
+
+        def on_broken_pipe(self) -> None:
+            """Go on as if rich had not met it: it would end the process in its own way."""
+            raise BrokenPipeError
+
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(
+    return Plain(
         file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False
     )
+
+
+def put(shown: RenderableType, *, soft_wrap: bool = False) -> None:
+    """Print what rich lays out, with no blanks at the ends of lines."""
+    screen = console()
+    with screen.capture() as laid_out:
+        screen.print(shown, soft_wrap=soft_wrap)
+    sys.stdout.write("".join(text.rstrip() + "\n" for text in laid_out.get().splitlines()))
 
 
 def line(text: object = "", style: str = "") -> None:
@@ -74,7 +98,7 @@ def line(text: object = "", style: str = "") -> None:
     if style:
         from rich.text import Text
 
-        console().print(Text(printable(text), style=style), soft_wrap=True)
+        put(Text(printable(text), style=style), soft_wrap=True)
     else:
         sys.stdout.write(printable(text) + "\n")
 
@@ -115,9 +139,7 @@ def table(
         )
     for row in cells:
         grid.add_row(*map(Text, row))
-    with screen.capture() as laid_out:
-        screen.print(grid)
-    sys.stdout.write("".join(text.rstrip() + "\n" for text in laid_out.get().splitlines()))
+    put(grid)
 
 
 def _room(

@@ -15,7 +15,7 @@ import click
 
 from eventstore import codec, notes, proof_file, signing, tiles
 from eventstore.audit import audit as audit_log
-from eventstore.cli import completing, moments, output, shapes
+from eventstore.cli import bars, completing, moments, output, shapes
 from eventstore.cli.files import write_new
 from eventstore.cli.options import (
     at_option,
@@ -169,7 +169,8 @@ def check(
 def audit(since: str, key_texts: Sequence[str], as_json: bool, store_path: str | None) -> None:
     """Read the whole log, and make sure that all is as it was at an earlier checkpoint."""
     said, verified = trusted(since, keys_of(key_texts))
-    now = audit_log(path_of(store_path), said)
+    with bars.shown() as bar:
+        now = audit_log(path_of(store_path), said, progress=bar.step("hashing records"))
     before = said.checkpoint.position
     with open_to_read(store_path) as store:
         dropped = store.horizon.dropped
@@ -224,7 +225,9 @@ def export_tiles(
             found = _note(store, key_file, None)
         else:
             found = _read_note(checkpoint_file)
-        exported = tiles.export_tiles(store, directory, found)
+        with bars.shown() as bar:
+            bar.step("exporting tiles")
+            exported = tiles.export_tiles(store, directory, found)
     line(f"{directory}: a log of {exported.position} records")
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 
 import click
 
-from eventstore.cli import output, shapes
+from eventstore.cli import bars, output, shapes
 from eventstore.cli.backups import forks, origin
 from eventstore.cli.options import json_option, open_to_read
 from eventstore.cli.output import line
@@ -26,7 +26,8 @@ def salvage(source: str, destination: str, as_json: bool) -> int:
     SOURCE is never altered, and may be too damaged to open. What checks, but lies behind a lost
     record, is kept in DESTINATION/salvaged.
     """
-    report = salvage_store(source, destination)
+    with bars.shown() as bar:
+        report = salvage_store(source, destination, progress=bar.step("salvaging records"))
     for problem in report.lost:
         if as_json:
             output.json_line(shapes.problem(problem))

@@ -26,7 +26,7 @@ from eventstore.events import (
     Untagged,
 )
 from eventstore.image import Image
-from eventstore.problems import Problem
+from eventstore.problem import Problem
 from eventstore.view import ImageView
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli import following, output, reports, shapes
+from eventstore.cli import bars, following, output, reports, shapes
 from eventstore.cli.options import json_option, open_to_write, path_of, store_option, write_options
 
 if TYPE_CHECKING:
@@ -74,12 +74,16 @@ def sync(
     place = find(source)
     with ExitStack() as stack:
         path = path_of(store_path)
+        bar = stack.enter_context(bars.shown())
+        reading = bar.step("reading images")
         try:
             store = stack.enter_context(open_to_write(path, actor=actor))
-            findings = place.read(operating_system=system, config_of=configs_in(store))
+            findings = place.read(
+                operating_system=system, config_of=configs_in(store), progress=reading
+            )
         except StoreNotFoundError:
             # A source that cannot be read makes no store; nor does a dry run, that changes nothing.
-            findings = place.read(operating_system=system)
+            findings = place.read(operating_system=system, progress=reading)
             if dry_run:
                 from tempfile import TemporaryDirectory
 
@@ -93,6 +97,7 @@ def sync(
             reason=why,
             dry_run=dry_run,
             allow_mass_delete=allow_mass_delete,
+            progress=bar.step("recording what changed"),
         )
     if as_json:
         output.json_line(shapes.sync_report(output.path_text(str(place.path)), found))

@@ -7,7 +7,7 @@ import re
 import click
 
 from eventstore import digest
-from eventstore.cli import completing, naming, shapes
+from eventstore.cli import bars, completing, naming, shapes
 from eventstore.cli.options import json_option, open_to_write, store_option, write_options
 from eventstore.cli.output import json_line, line
 from eventstore.undoing import Undone
@@ -42,7 +42,8 @@ def undo(
     match = _POSITION.fullmatch(batch.strip())
     if match is None:
         raise click.UsageError(f"{batch!r} is no position: write @120")
-    with open_to_write(store_path, actor=actor) as store:
+    with open_to_write(store_path, actor=actor) as store, bars.shown() as bar:
+        bar.step("undoing records")
         done = store.undo(int(match[1]), whole_batch=not only, reason=reason or "", dry_run=dry_run)
     _say(done, dry_run=dry_run, as_json=as_json)
 

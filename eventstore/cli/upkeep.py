@@ -8,7 +8,7 @@ from datetime import timedelta
 import click
 
 from eventstore import clock
-from eventstore.cli import backups, output, shapes
+from eventstore.cli import backups, bars, output, shapes
 from eventstore.cli.options import (
     json_option,
     open_to_read,
@@ -19,7 +19,8 @@ from eventstore.cli.options import (
 from eventstore.cli.output import clock_time, line, size, utc
 from eventstore.dropped import Horizon
 from eventstore.errors import CorruptionError
-from eventstore.problems import Problem
+from eventstore.problem import Problem
+from eventstore.progress import Progress
 from eventstore.verify import check_store
 from eventstore.writer import CLOCK_BEHIND_NS
 
@@ -35,7 +36,9 @@ def verify(as_json: bool, store_path: str | None) -> int:
     Also works on a store that is too damaged to open.
     """
     problems = lost = 0
-    for problem in _problems(path_of(store_path)):
+    with bars.shown() as bar:
+        listed = list(_problems(path_of(store_path), bar.step("verifying records")))
+    for problem in listed:
         problems += 1
         lost += problem.kind == "lost"
         if as_json:
@@ -60,10 +63,10 @@ def verify(as_json: bool, store_path: str | None) -> int:
     return DAMAGE_FOUND if problems else 0
 
 
-def _problems(path: str) -> Iterator[Problem]:
+def _problems(path: str, progress: Progress | None) -> Iterator[Problem]:
     """Iterate over the problems of a store; that nothing is left to be checked is one as well."""
     try:
-        yield from check_store(path)
+        yield from check_store(path, progress=progress)
     except CorruptionError as error:
         yield Problem("structure", str(error))
 
@@ -74,7 +77,9 @@ def _problems(path: str) -> Iterator[Problem]:
 def snapshot(as_json: bool, store_path: str | None) -> None:
     """Store the present view, so that opening need not replay what is before it."""
     with open_to_write(store_path) as store:
-        taken = store.take_snapshot()
+        with bars.shown() as bar:
+            bar.step("taking a snapshot")
+            taken = store.take_snapshot()
         if as_json:
             output.json_line({"position": taken.position, "images": taken.images})
         else:

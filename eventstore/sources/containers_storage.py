@@ -47,6 +47,7 @@ from eventstore import digest, go_json, regular_file
 from eventstore.errors import InvalidImageError, SourceError
 from eventstore.go_json import GoJSONError
 from eventstore.image import CONFIG_SIZE_MAX, Image
+from eventstore.progress import Progress, counted
 from eventstore.regular_file import Folder, IrregularFileError
 from eventstore.sources import docker_names
 from eventstore.sources.found import (
@@ -126,13 +127,18 @@ class ContainersStorage:
         return cls(path, drivers[0]) if drivers else None
 
     def read(
-        self, *, operating_system: str | None = None, config_of: ConfigOf = unknown
+        self,
+        *,
+        operating_system: str | None = None,
+        config_of: ConfigOf = unknown,
+        progress: Progress | None = None,
     ) -> Findings:
         """Read all images and their names.
 
         Args:
             operating_system: of no use here: Podman lists the images for every one.
             config_of: of no use here: reading a config costs less than looking for it.
+            progress: is told of how many images are read.
 
         Raises:
             SourceError: the list of images cannot be read or makes no sense, or a folder or file
@@ -144,7 +150,7 @@ class ContainersStorage:
             with self._folder() as folder:
                 raw = self._list(folder)
                 reading = _Reading(folder, self._decoded(raw))
-                found = reading.findings()
+                found = reading.findings(progress)
                 whole = not reading.incomplete or self._list(folder) == raw
             if whole or readings == READINGS_MAX:
                 return found
@@ -198,10 +204,11 @@ class _Reading:
         self._passed_over: list[PassedOver] = []
         self.incomplete = False  # whether a config is not where the list says
 
-    def findings(self) -> Findings:
+    def findings(self, progress: Progress | None) -> Findings:
         """Read everything."""
         named: list[tuple[str, str]] = []
-        for number, entry in enumerate(self._entries):
+        entries = counted(self._entries, progress, len(self._entries))
+        for number, entry in enumerate(entries):
             if entry is None:
                 self._pass_over("invalid-entry", f"{IMAGES}[{number}]", "it is null")
                 continue

@@ -44,6 +44,7 @@ from eventstore.errors import (
 )
 from eventstore.go_json import GoJSONError, Kind
 from eventstore.image import CONFIG_SIZE_MAX, Image
+from eventstore.progress import Progress, counted
 from eventstore.sources import parents, saved_config
 from eventstore.sources.found import (
     CONFIGS_SIZE_MAX,
@@ -116,7 +117,11 @@ class DockerDaemon:
         return found
 
     def read(
-        self, *, operating_system: str | None = None, config_of: ConfigOf = unknown
+        self,
+        *,
+        operating_system: str | None = None,
+        config_of: ConfigOf = unknown,
+        progress: Progress | None = None,
     ) -> Findings:
         """Read all images and what is known of them.
 
@@ -124,6 +129,7 @@ class DockerDaemon:
             operating_system: of no use here: the daemon lists what its host runs.
             config_of: gives the config of an image that is known, which is then not exported; an
                 empty one, of an image whose config was redacted, is as good.
+            progress: is told of how many images are read.
 
         Raises:
             SourceError: the daemon does not answer, not in full, or not with what it should.
@@ -136,7 +142,7 @@ class DockerDaemon:
                     self.path,
                     "keeps its images in containerd's store, where an id is not that of a config",
                 )
-            return _Reading(talk, config_of).findings()
+            return _Reading(talk, config_of).findings(progress)
 
     def _reach(self) -> None:
         """See that somebody listens; what goes wrong is said in the system's own words."""
@@ -256,7 +262,7 @@ class _Reading:
         self._passed_over: list[PassedOver] = []
         self._unsure: set[str] = set()
 
-    def findings(self) -> Findings:
+    def findings(self, progress: Progress | None) -> Findings:
         """Read everything."""
         try:
             listed: tuple[dict[str, Any] | None, ...] = (
@@ -267,7 +273,7 @@ class _Reading:
         images: dict[str, SourceImage] = {}
         names: dict[str, str] = {}
         seen: set[str] = set()
-        for each in listed:
+        for each in counted(listed, progress, len(listed)):
             entry = each or {}
             image_id: str = entry.get("id") or ""
             if digest.parse(image_id) is None:

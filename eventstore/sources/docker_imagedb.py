@@ -35,7 +35,7 @@ Layout and rules are those of Docker's `image/fs.go` and `image/store.go` (`rest
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,7 @@ from eventstore.events import Created, pack_chain
 from eventstore.go_json import decode_text
 from eventstore.image import CONFIG_SIZE_MAX, Image
 from eventstore.layers import Chains
+from eventstore.progress import Progress, counted
 from eventstore.regular_file import Folder, IrregularFileError, Stamp
 from eventstore.sources import docker_names, parents
 from eventstore.sources.found import (
@@ -174,6 +175,7 @@ class DockerImageDB:
         config_of: ConfigOf = unknown,
         remembered: Remembered | None = None,
         told: Collection[str] | None = None,
+        progress: Progress | None = None,
     ) -> Findings:
         """Read all images and what is known of them.
 
@@ -183,6 +185,7 @@ class DockerImageDB:
             remembered: what the last reading found; what has not changed since is taken from it.
             told: names of the entries that may have changed since; None if nobody knows, so that
                 all are looked at.
+            progress: is told of how many configs are read, and then of how much metadata.
 
         Raises:
             SourceError: a folder or file may not be read, so that the list would not be whole.
@@ -198,18 +201,17 @@ class DockerImageDB:
                 below = (*self._layerdb, digest.ALGORITHM)
                 layers = layers_in(self._folder(stack, self._beside, *below), remembered)
             system = operating_system or host.operating_system()
-            found = _Reading(content, metadata, layers, system, remembered).findings(told)
+            reading = _Reading(content, metadata, layers, system, remembered, progress)
+            found = reading.findings(told)
         return self._with_names(found, remembered)
 
     def _with_names(self, found: Findings, remembered: Remembered | None) -> Findings:
         """Add the names of images, from the file that lies beside the database."""
-        # An `imagedb` that was named itself may be a copy of that folder alone.
-        whole = bool(self._below)
         passed_over = list(found.passed_over)
         names = docker_names.read_names(
             self._beside,
             self._layerdb[:-1],
-            whole=whole,
+            whole=bool(self._below),  # else it may be a copy of that folder alone
             passed_over=passed_over,
             remembered=remembered,
         )
@@ -241,8 +243,9 @@ class _Reading:
         layers: Chains | None,
         system: str,
         remembered: Remembered | None,
+        progress: Progress | None,
     ) -> None:
-        self._remembered = remembered
+        self._remembered, self._progress = remembered, progress
         self._content = content
         self._metadata = metadata
         self._layers = layers
@@ -302,7 +305,7 @@ class _Reading:
         two thirds of the time.
         """
         room = CONFIGS_SIZE_MAX
-        for entries in self._read_together(names):
+        for entries in self._read_together(counted(names, self._progress, len(names))):
             for stage in (_decode, self._find_layers):
                 for entry in entries:
                     entry.go_through(stage)
@@ -320,7 +323,7 @@ class _Reading:
                     str(self._content.path), f"holds more than {CONFIGS_SIZE_MAX} bytes of configs"
                 )
 
-    def _read_together(self, names: list[str]) -> Iterator[list[_Entry]]:
+    def _read_together(self, names: Iterable[str]) -> Iterator[list[_Entry]]:
         """Iterate over configs as they are read, as many at once as are small."""
         entries: list[_Entry] = []
         room = _TOGETHER_SIZE
@@ -376,7 +379,7 @@ class _Reading:
             configs: the images.
             noted: names of all that lies among the metadata.
         """
-        for image_id, (config, created) in configs.items():
+        for image_id, (config, created) in counted(configs.items(), self._progress, len(configs)):
             name = image_id.removeprefix(digest.PREFIX)
             if self._remembered is not None and self._metadata is not None and name in noted:
                 known = self._remembered.image(self._metadata, name, config)

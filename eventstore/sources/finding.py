@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from eventstore.errors import SourceError
+from eventstore.progress import Progress
 from eventstore.sources.containers_storage import ContainersStorage
 from eventstore.sources.docker_daemon import PREFIX, DockerDaemon
 from eventstore.sources.docker_imagedb import DockerImageDB, NoImageDBError
@@ -29,7 +30,11 @@ class Source(Protocol):
         ...
 
     def read(
-        self, *, operating_system: str | None = None, config_of: ConfigOf = unknown
+        self,
+        *,
+        operating_system: str | None = None,
+        config_of: ConfigOf = unknown,
+        progress: Progress | None = None,
     ) -> Findings:
         """Read all images and what is known of them.
 
@@ -37,6 +42,7 @@ class Source(Protocol):
             operating_system: whose images with layers count, where that depends on the host.
             config_of: gives the config of an image that is known, for a source from which configs
                 come dear.
+            progress: is told of how many images are read.
 
         Raises:
             SourceError: it cannot be read, or not whole.

@@ -274,6 +274,7 @@ def driven(scene: Scene, weaken: str, *, terminal: bool) -> list[str]:
     listed.write_text(json.dumps(scene.commands))
     command = [sys.executable, "-P", "-c", DRIVER, str(listed), weaken, str(TOOLS)]
     environment = {**os.environ, "PYTHONPATH": children.PACKAGE, "TERM": "xterm-256color"}
+    environment["EVENTSTORE_PAGER"] = "cat"
     for name in ("NO_COLOR", "COLUMNS", "EVENTSTORE_PATH"):
         environment.pop(name, None)
     start = partial(subprocess.Popen, command, env=environment, cwd=scene.store.parent)

@@ -27,6 +27,7 @@ from eventstore import (
     MemoryLayerStore,
     ParentSet,
     Problem,
+    Progress,
     Record,
     SalvageReport,
     SnapshotInfo,
@@ -173,6 +174,10 @@ def test_with_a_clock(image_store: ImageStore, image_store_clock: ManualClock) -
     assert_type(image_store_clock(), int)
 
 
+def note(done: int, total: int | None, /) -> None:
+    """A plain function is told of progress."""
+
+
 def read_the_past(store: ImageStore) -> None:
     """Touch what reads the log."""
     view = store.as_of(position=1)
@@ -185,6 +190,9 @@ def read_the_past(store: ImageStore) -> None:
     assert_type(store.take_snapshot(), SnapshotInfo)
     assert_type(store.snapshots(), list[SnapshotInfo])
     assert_type(store.verify(), Iterator[Problem])
+    assert_type(store.verify(progress=note), Iterator[Problem])
+    asked: Progress = note
+    assert_type(check_store(store.path, progress=asked), Iterator[Problem])
     assert_type(store.backup("copy"), int)
     assert_type(restore("copy", "restored"), Fork)
     assert_type(store.fork, Fork | None)

@@ -1,4 +1,4 @@
-"""Say what does not agree in a store, or what was lost of one: what `verify` and `salvage` find."""
+"""What `verify` and `salvage` find: something that does not agree, or that was lost."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ class Problem(Struct, frozen=True):
     message: str
     position: int | None = None
     image_id: str | None = None
+
+
+def missing(first: int, last: int) -> Problem:
+    """Return the problem that records are missing, from a first to a last one."""
+    which = f"record {first} is" if first == last else f"records {first} to {last} are"
+    return Problem("log", f"{which} missing", first)
