@@ -140,9 +140,8 @@ def test_less_survives_an_interrupt_and_shows_what_is_short_at_once(synced: Host
     """Ctrl-C is its own; what fits on the screen needs no key."""
     with on_terminal(["-s", synced.path, "ls", "-a"]) as terminal:
         terminal.wait_for("IMAGE ID", last=":")
-        terminal.type("\x03")  # it may ring a bell, or not
-        terminal.type("G")
-        terminal.wait_for("(END)")
+        terminal.type("\x03")
+        terminal.press("G", until="(END)")
         terminal.type("q")
         assert terminal.end() == 0
     assert "Traceback" not in terminal.plain
