@@ -84,3 +84,21 @@ def test_listings_show_the_names_of_each_moment(command: Command, synced: Host) 
     assert table.lines[0].split()[-1] == "NAMES"
     assert "bk/app:1" in table.out
     assert "bk/app:1" in command("tree", "-s", synced.path).out
+
+
+def test_a_name_that_means_nothing_now_leads_to_the_image_that_had_it_last(
+    host: Host, command: Command
+) -> None:
+    """Who asks what became of `app/web:1.0` knows its name and nothing else of it."""
+    store = ("-s", host.path)
+    last = command(*store, "log", "app/web:1.0").lines[1]
+    assert last == f"     @{host.ends[0] + 1}  deleted           0cb1c2c6f397"
+    shown = command(*store, "show", "app/web:1.0")
+    assert shown.code == 1
+    assert f"deleted at @{host.ends[0] + 1} by root@host-a" in shown.err
+    assert f"--at @{host.ends[0]} to see it as it was" in shown.err
+    assert command(*store, "show", "app/web:1.0", "--at", f"@{host.ends[0]}").code == 0
+    # Taken away from an image that is there: what is asked now is not that image.
+    assert command(*store, "log", "app/web:same").out == command(*store, "log", "app/web:1.1").out
+    assert command(*store, "show", "app/web:same").code == 1
+    assert command(*store, "log", "app/never:1").code == 1
