@@ -136,17 +136,29 @@ def find_ever(store: ImageStore, term: str) -> str:
         ImageNotFoundError: there never was one.
         AmbiguousDigestError: `term` names several.
     """
+    try:
+        return find_meant(store, term)
+    except ImageNotFoundError:
+        last = _last_meant(store, term)
+        if last is None:
+            raise
+        return last
+
+
+def find_meant(store: ImageStore, term: str) -> str:
+    """Return the id of the image, there now or ever before, that `term` names; names mean now.
+
+    For what cannot be undone, a name that an image has lost is too little.
+
+    Raises:
+        ImageNotFoundError: there never was one.
+        AmbiguousDigestError: `term` names several.
+    """
     with _listing(store):
         try:
             return store.search_history(term)
         except ImageNotFoundError:
-            try:
-                return store.resolve(term)
-            except ImageNotFoundError:
-                meant = _last_meant(store, term)
-                if meant is None:
-                    raise
-                return meant
+            return store.resolve(term)
 
 
 def by_image(store: ImageStore, view: ImageView) -> dict[str, list[str]]:

@@ -107,14 +107,13 @@ def test_a_name_that_means_nothing_now_leads_to_the_image_that_had_it_last(
 def test_a_config_is_redacted_and_a_record_proved_by_name(
     command: Command, host: Host, tmp_path: Path
 ) -> None:
-    """Of images that are gone too; what is asked before a redaction names the image by its id."""
+    """What cannot be undone takes a name that an image has, and not one that it has lost."""
     store = ("-s", host.path)
-    gone = "0cb1c2c6f397"
-    kept = tmp_path / "kept"
+    kept, proof = tmp_path / "kept", tmp_path / "proof"
     assert command(*store, "checkpoint", "-o", kept).code == 0
-    proof = tmp_path / "proof"
     assert command(*store, "prove", "app/web:1.0", "-o", proof).code == 0
-    assert f"deleted  sha256:{gone}" in command("check", proof, "--checkpoint", kept).out
-    said = command(*store, "redact", "app/web:1.0", "-m", "a password", "-y")
-    assert said.out.startswith(f"redacted sha256:{gone}")
-    assert command(*store, "redact", "app/never:1", "-m", "a password", "-y").code == 1
+    assert "deleted  sha256:0cb1c2c6f397" in command("check", proof, "--checkpoint", kept).out
+    for lost in ("app/web:1.0", "app/web:same", "app/never:1"):
+        assert command(*store, "redact", lost, "-m", "a password", "-y").code == 1
+    said = command(*store, "redact", "app/web:1.1", "-m", "a password", "-y")
+    assert said.out.startswith("redacted sha256:4fbf7bf63565")
