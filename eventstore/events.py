@@ -222,6 +222,19 @@ ImageEvent = (
 """Any of the events about an image."""
 Event = ImageEvent | Compacted
 """Any of the events."""
+KINDS: dict[type, str] = {
+    Created: "created",
+    ParentSet: "parent-set",
+    LastUpdatedSet: "last-updated-set",
+    MarkedBuilt: "marked-built",
+    Deleted: "deleted",
+    Tagged: "tagged",
+    Untagged: "untagged",
+    Redacted: "redacted",
+    Described: "described",
+    Compacted: "compacted",
+}
+"""The names of the events as people read them."""
 
 
 class Record(Struct, frozen=True, gc=False):

@@ -1,0 +1,213 @@
+// Put the parts together: one moment, at most one image, and everything shown follows them.
+
+const byId = (id) => document.getElementById(id);
+
+class Page {
+  constructor(data) {
+    this.data = data;
+    this.history = new History(data);
+    this.position = this.history.last;
+    this.marked = this.history.since;
+    this.image = -1;
+    this.shown = RECORDS_SHOWN;
+    this.wanted = null;
+    this.panels = new Panels(this.history, (position) => this.go(position), (image) => this.choose(image, true));
+    this.tree = new Tree(byId("tree"), byId("rows"), (image) => this.choose(image, false));
+    this.timeline = new Timeline(byId("bars"), (position) => this.go(position));
+    this.slider = byId("moment");
+    this.listen();
+    this.grown();
+    this.follow(location.hash);
+  }
+
+  listen() {
+    const { history } = this;
+    this.slider.addEventListener("input", () => this.go(Number(this.slider.value)));
+    byId("first").addEventListener("click", () => this.go(history.since));
+    byId("newest").addEventListener("click", () => this.go(history.last));
+    byId("back").addEventListener("click", () => this.go(history.actBefore(this.position)));
+    byId("forward").addEventListener("click", () => this.go(history.actAfter(this.position)));
+    byId("jump").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.jump(byId("jump-to").value.trim());
+    });
+    byId("show").addEventListener("change", () => this.draw());
+    byId("term").addEventListener("input", () => this.search());
+    byId("against").addEventListener("change", () => this.drawChanges());
+    byId("mark").addEventListener("click", () => {
+      this.marked = this.position;
+      byId("against").value = "mark";
+      this.drawChanges();
+    });
+    byId("earlier").addEventListener("click", () => {
+      this.shown += 5 * RECORDS_SHOWN;
+      this.drawLog();
+    });
+    byId("zone").addEventListener("change", () => {
+      Zone.local = byId("zone").value === "local";
+      this.grown();
+      this.draw();
+    });
+    addEventListener("hashchange", () => this.follow(location.hash));
+  }
+
+  /** Go where the part of the address behind the `#` says: a position, perhaps an image. */
+  follow(hash) {
+    const match = /^#@(\d{1,15})(?:\/([0-9a-f]{64}))?$/.exec(hash);
+    const image = match === null ? undefined : this.history.numbers.get(match[2]);
+    if (image !== undefined) this.image = image;
+    this.go(match === null ? this.position : Number(match[1]));
+    if (image !== undefined) this.tree.reveal(image);
+  }
+
+  /** Show the moment at a position, as near to it as there is one. */
+  go(position) {
+    this.position = Math.max(this.history.since, Math.min(this.history.last, position));
+    this.shown = RECORDS_SHOWN;
+    // A drag asks for more moments than a screen shows.
+    if (this.asked === undefined) {
+      this.asked = requestAnimationFrame(() => {
+        this.asked = undefined;
+        this.draw();
+      });
+    }
+  }
+
+  jump(text) {
+    const match = /^@?(\d{1,15})$/.exec(text);
+    const instant = match === null ? instantOf(text) : NaN;
+    const isThere = match !== null && Number(match[1]) >= this.history.since && Number(match[1]) <= this.history.last;
+    const isMoment = isThere || !Number.isNaN(instant);
+    byId("jump-error").textContent = isMoment
+      ? ""
+      : match === null
+        ? "Write @120 or 2026-01-31 14:00."
+        : `There are moments from @${this.history.since} to @${this.history.last}.`;
+    if (isMoment) this.go(match === null ? this.history.positionAt(instant) : Number(match[1]));
+  }
+
+  /** Show all that depends on the moment. */
+  draw() {
+    const { history } = this;
+    const state = history.at(this.position);
+    this.slider.value = this.position;
+    const time = this.position > history.since || history.since > 0 ? clockTime(history.timeAt(this.position)) : "empty";
+    const now = `@${this.position}, ${time}, ${counted(state.count, "image")}`;
+    this.slider.setAttribute("aria-valuetext", now);
+    byId("now").textContent = now;
+    this.timeline.point(this.position);
+    this.tree.show(history, state, byId("show").value, this.wanted);
+    this.told();
+    this.drawImage();
+    this.drawChanges();
+    this.drawLog();
+    const image = this.image < 0 ? "" : `/${history.id[this.image]}`;
+    clearTimeout(this.noting);
+    this.noting = setTimeout(() => window.history.replaceState(null, "", `#@${this.position}${image}`), 250);
+  }
+
+  /** Say how many images a search has found. */
+  told() {
+    const gone = this.wanted === null ? [] : this.goneFound();
+    const found = byId("found");
+    found.replaceChildren();
+    if (this.wanted === null) return;
+    found.append(`${counted(this.tree.rows.length, "image")} found at this moment`);
+    if (gone.length > 0) found.append(`; not there now: `, ...this.panels.some(gone));
+  }
+
+  /** Return the images that a search has found and that are not there at the moment. */
+  goneFound() {
+    const state = this.history.at(this.position);
+    const everNamed = new Map();
+    this.history.records.kind.forEach((what, at) => {
+      if (what !== this.history.kind.tagged) return;
+      const image = this.history.records.image[at];
+      if (!everNamed.has(image)) everNamed.set(image, []);
+      everNamed.get(image).push(this.history.names[this.history.of[at]]);
+    });
+    return this.history.sorted().filter((image) => !state.has(image) && this.wanted(image, everNamed.get(image)));
+  }
+
+  search() {
+    const term = byId("term").value.trim().toLowerCase().replace(/^sha256:/, "");
+    const { id, by } = this.history;
+    const isId = /^[0-9a-f]+$/.test(term);
+    this.wanted =
+      term === ""
+        ? null
+        : (image, names = []) =>
+            (isId && id[image].startsWith(term)) ||
+            names.some((name) => name.toLowerCase().includes(term)) ||
+            by[image].toLowerCase().includes(term);
+    this.draw();
+  }
+
+  choose(image, isElsewhere) {
+    this.image = image;
+    this.draw();
+    if (isElsewhere) this.tree.reveal(image);
+  }
+
+  drawImage() {
+    if (this.image < 0) return;
+    const state = this.history.at(this.position);
+    const names = this.history.namesIn(state).get(this.image) ?? [];
+    byId("image").replaceChildren(...this.panels.page(this.image, state, names));
+  }
+
+  drawChanges() {
+    const { history } = this;
+    const against = { act: history.actBefore(this.position), mark: this.marked, first: history.since };
+    const other = history.at(against[byId("against").value]).copy(history.id.length, history.names.length);
+    byId("changes").replaceChildren(...this.panels.changes(other, history.at(this.position)));
+  }
+
+  drawLog() {
+    byId("log").replaceChildren(...this.panels.log(this.position, this.shown));
+    byId("earlier").hidden = this.position - this.history.since <= this.shown;
+  }
+
+  /** Show what depends on how long the history is. */
+  grown() {
+    const { history } = this;
+    this.slider.min = history.since;
+    this.slider.max = history.last;
+    this.timeline.show(history);
+    byId("growth").replaceChildren(growthPlot(history), kindsTable(history));
+    byId("summary").textContent =
+      `${counted(history.length, "record")}, ${counted(history.newest.count, "image")} now` +
+      (history.since > 0 ? `; what was before @${history.since} is not shown` : "");
+    byId("about").textContent = `Store ${this.data.store}`;
+  }
+
+  /** Take in records that have come; who looks at the newest moment goes on with it. */
+  take(updates) {
+    const isNewest = this.position === this.history.last;
+    for (const update of updates) this.history.append(update);
+    this.grown();
+    if (isNewest) this.go(this.history.last);
+    byId("live").textContent = `Live: @${this.history.last}`;
+  }
+
+  /** Ask the server that the page came from for what comes. */
+  listenToServer() {
+    const live = byId("live");
+    live.hidden = false;
+    live.textContent = `Live: @${this.history.last}`;
+    const connect = () => {
+      const source = new EventSource(`updates?after=${this.history.last}`);
+      source.addEventListener("message", (event) => this.take(JSON.parse(event.data)));
+      source.addEventListener("error", () => {
+        // The address says from where on, so each try is a new one.
+        source.close();
+        live.textContent = "Not connected; trying again";
+        setTimeout(connect, 2000);
+      });
+    };
+    connect();
+  }
+}
+
+const page = new Page(JSON.parse(byId("history").textContent));
+if (page.data.live) page.listenToServer();
