@@ -97,7 +97,7 @@ class Masks:
             for line in lines
         ]
         if any(_AGE.search(line) or HOST in line for line in text):
-            text = [re.sub(r" {2,}", "  ", line) for line in text]
+            text = [re.sub(r"(?<=[\w-]) {2,}", "  ", line) for line in text]
         return [_AGE.sub("<age>", line).rstrip() for line in text]
 
     def _named(self, match: re.Match[str]) -> str:
@@ -173,6 +173,7 @@ def run(steps: Sequence[Command | File], package: Path) -> list[Answer]:
         environment = {
             "PATH": os.pathsep.join(paths), "PYTHONPATH": str(package), "HOME": outer,
             "LOGNAME": USER, "LANG": "C.UTF-8", "TZ": "UTC",
+            "PYTHONUNBUFFERED": "1",  # both streams in order, as on a terminal
         }  # fmt: skip
         started = datetime.now(UTC)
         said = _run_shell(Path(outer, "guide.sh"), folder, environment)

@@ -97,7 +97,7 @@ def wronged(line: str) -> Iterator[str]:
     if line.strip():
         yield ""
     for match in re.finditer(r"@\d+|\b[0-9a-f]{12}\b|\b\d+ (?=images|records)", line):
-        yield line[: match.start()] + "@0" + line[match.end() :]
+        yield line[: match.start()] + "~" + line[match.end() :]
 
 
 def test_what_may_differ_is_masked_and_nothing_else_is() -> None:
