@@ -63,12 +63,13 @@ from eventstore.layers import (
 )
 from eventstore.merkle import Checkpoint, leaf_hash, verify_consistency, verify_inclusion
 from eventstore.meta import Fork
+from eventstore.problems import Problem
 from eventstore.restore import restore
 from eventstore.salvage import SalvageReport, salvage
 from eventstore.snapshots import SnapshotInfo
 from eventstore.store import ImageStore
 from eventstore.undoing import Undone
-from eventstore.verify import Problem, check_store
+from eventstore.verify import check_store
 from eventstore.view import ImageMap, ImageView
 from eventstore.writer import StoreTransaction
 

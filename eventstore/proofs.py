@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from eventstore import configs, hashes, merkle, verify
 from eventstore.backup import copy_environment
 from eventstore.errors import StoreUsageError
+from eventstore.problems import Problem
 from eventstore.story import StoryReader
 from eventstore.tracing import traced, traced_steps
 
@@ -137,7 +138,7 @@ class StoreProver(StoryReader):
         with self._environment.read() as txn:
             return None if configs.is_gone(txn, image) else configs.get(txn, image)
 
-    def verify(self) -> Iterator[verify.Problem]:
+    def verify(self) -> Iterator[Problem]:
         """Derive everything again from the log and yield what does not agree."""
         return traced_steps("verify", verify.verify(self._environment))
 

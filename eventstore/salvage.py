@@ -63,8 +63,8 @@ from eventstore.events import Compacted, Created, Record, Redacted, Tagged, Unta
 from eventstore.lmdb_env import DATABASES, Environment
 from eventstore.lmdb_pages import PageFile, Tree
 from eventstore.lmdb_transaction import Transaction
+from eventstore.problems import Problem
 from eventstore.record_lines import as_json, write_lines
-from eventstore.verify import Problem
 from eventstore.view import ImageView
 
 FOLDER, RECORDS, CONFIGS, LOST = "salvaged", "records.jsonl", "configs", "lost.jsonl"

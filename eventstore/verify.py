@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from msgspec import Struct
-
 from eventstore import (
     codec,
     configs,
@@ -47,28 +45,11 @@ from eventstore.image import CONFIG_SIZE_MAX
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_pages import PageFile
 from eventstore.lmdb_transaction import Transaction
+from eventstore.problems import Problem
 from eventstore.structure import Read
 from eventstore.view import ImageView
 
 _LOST = -1  # in the place of the position of a redaction
-
-
-class Problem(Struct, frozen=True):
-    """Something that does not agree.
-
-    Attributes:
-        kind: `structure`, `meta`, `log`, `config`, `snapshot`, `tombstone`, `name` or `hash`, a
-            hash of the log's Merkle tree; `lost` is a config that was lost before this store was
-            salvaged, as that noted: no new damage.
-        message: what is wrong, for people.
-        position: the record or snapshot that it is about, or None.
-        image_id: the image that it is about, or None.
-    """
-
-    kind: str
-    message: str
-    position: int | None = None
-    image_id: str | None = None
 
 
 def verify(environment: Environment) -> Iterator[Problem]:
@@ -220,6 +201,7 @@ class _Replay:
         self.compacted = compacted
         self.dropped: set[int] = set()
         self.edge = merkle.Frontier()
+        self.at_horizon = b""
         self.stored = {at: raw for at, raw in stored.items() if at >= compacted.through}
         self.hashed = hashed
         self.derivation = hashes.Derivation()
@@ -323,6 +305,9 @@ class _Replay:
             yield Problem("meta", f"record {noted.by} says nothing of a compaction", noted.by)
         elif isinstance(by, Compacted) and self.gapless and by.root_hash != root:
             text = f"what is left up to {noted.through} is not what record {noted.by} says it was"
+            yield Problem("log", text, noted.by)
+        elif isinstance(by, Compacted) and self.sound and by.view not in (self.at_horizon, b""):
+            text = f"up to {noted.through}, more was dropped than record {noted.by} knew of"
             yield Problem("log", text, noted.by)
         if self.gapless and noted.dropped != len(self.dropped):
             text = f"{noted.dropped} records are noted as dropped, and {len(self.dropped)} are"
@@ -436,6 +421,8 @@ class _Replay:
     def _snapshot(self) -> Iterator[Problem]:
         """Compare the snapshot at the view's position with the view, if there is one."""
         position = self.view.position
+        if position == self.compacted.through:
+            self.at_horizon = self.view.rows_digest
         if self.stored.pop(position, None) is None:
             return
         try:

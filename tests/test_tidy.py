@@ -28,6 +28,7 @@ ORDER = [
     "go_json",
     "regular_file",
     "references",
+    "problems",
     "events",
     "image_parts",
     "plain_config",

@@ -26,7 +26,7 @@ from eventstore.events import (
     Untagged,
 )
 from eventstore.image import Image
-from eventstore.verify import Problem
+from eventstore.problems import Problem
 from eventstore.view import ImageView
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def event(event: Event) -> dict[str, Any]:
         shape["manifest"] = manifest(event.manifest)
     elif isinstance(event, Compacted):
         shape |= {"through": event.through, "root_hash": event.root_hash.hex()}
+        shape["view"] = event.view.hex() or None
     return shape
 
 

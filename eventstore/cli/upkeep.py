@@ -19,7 +19,8 @@ from eventstore.cli.options import (
 from eventstore.cli.output import clock_time, line, size, utc
 from eventstore.dropped import Horizon
 from eventstore.errors import CorruptionError
-from eventstore.verify import Problem, check_store
+from eventstore.problems import Problem
+from eventstore.verify import check_store
 from eventstore.writer import CLOCK_BEHIND_NS
 
 DAMAGE_FOUND = 4
