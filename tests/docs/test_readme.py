@@ -46,3 +46,14 @@ def test_the_stated_bound_of_as_of_is_that_of_the_code() -> None:
     assert "2 × max(4096, images ÷ 4)" in README
     for images in (0, 1, 16_384, 16_388, 1_000_000):
         assert snapshots.interval(images) == max(4096, images // 4)
+
+
+def test_every_link_leads_to_a_heading_or_a_file() -> None:
+    """A heading's anchor is its words in lower case, as GitHub makes it."""
+    prose = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings}
+    links = re.findall(r"\]\(([^)]+)\)", prose)
+    assert "#ten-minutes-as-an-auditor" in links
+    for link in links:
+        assert link[1:] in anchors if link.startswith("#") else (TOP / link).exists(), link
