@@ -15,7 +15,7 @@ import click
 
 from eventstore import codec, notes, proof_file, signing, tiles
 from eventstore.audit import audit as audit_log
-from eventstore.cli import bars, completing, moments, output, shapes
+from eventstore.cli import bars, completing, moments, naming, output, shapes
 from eventstore.cli.files import write_new
 from eventstore.cli.options import (
     at_option,
@@ -247,7 +247,7 @@ def _note(store: ImageStore, key_file: str | None, position: int | None) -> note
 def _entry(store: ImageStore, what: str) -> tuple[int, bytes | None]:
     """Return the position of the record that is meant, and its bytes; None if it was dropped."""
     if not what.startswith("@"):
-        record = next(store.records(store.search_history(what), reverse=True))
+        record = next(store.records(naming.find_ever(store, what), reverse=True))
         return record.position, record.raw
     position = moments.position_of(store, what)
     if position == 0:
