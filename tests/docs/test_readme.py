@@ -27,6 +27,10 @@ def test_every_file_that_is_named_exists() -> None:
     """Paths in the README lead somewhere."""
     for name in re.findall(r"`((?:tests|tools|eventstore)/[\w./-]+)`", README):
         assert (TOP / name).exists(), name
+    pictures = re.findall(r'src(?:set)?="([^"]+)"', README)
+    assert len(pictures) >= 3
+    for name in pictures:
+        assert (TOP / name).is_file(), name
     tour = README.split("## Reading the source")[1]
     for name in re.findall(r"`([\w/]+\.py)`", tour):
         if not name.startswith("tools/"):
