@@ -109,13 +109,17 @@ class History {
       state.named[name] = image;
       state.namedAt[name] = this.since;
     }
-    const bytes = 21 * this.id.length + 8 * this.names.length + 1;
-    const kept = Math.max(2, Math.min(STATES_MAX, Math.floor(STATE_BYTES_MAX / bytes)));
-    this.interval = Math.max(256, Math.ceil(this.length / kept));
+    this.interval = Math.max(256, Math.ceil(this.length / this.statesKept()));
     this.states = [state.copy(0, 0)];
     this.newest = state;
     for (let at = 0; at < this.length; at += 1) this.pass(at);
     this.current = this.newest.copy(0, 0);
+  }
+
+  /** Return how many states there is room for. */
+  statesKept() {
+    const bytes = 21 * this.id.length + 8 * this.names.length + 1;
+    return Math.max(2, Math.min(STATES_MAX, Math.floor(STATE_BYTES_MAX / bytes)));
   }
 
   childrenNow(image) {
@@ -147,8 +151,12 @@ class History {
     }
     this.apply(state, at);
     this.counts.push(state.count);
-    if (state.position - this.states[this.states.length - 1].position >= this.interval) {
-      this.states.push(state.copy(0, 0));
+    if (state.position - this.states[this.states.length - 1].position < this.interval) return;
+    this.states.push(state.copy(0, 0));
+    if (this.states.length > 2 * this.statesKept()) {
+      // A page that is open for long keeps as many as one that begins with all of its records.
+      this.states = this.states.filter((_, number) => number % 2 === 0);
+      this.interval *= 2;
     }
   }
 
@@ -201,7 +209,7 @@ class History {
       let found = nearest;
       while (this.states[found].position > position) found -= 1;
       if (position < state.position || this.states[found].position > state.position) {
-        state = this.states[found].copy(this.id.length, this.names.length);
+        state = this.states[found].copy(this.newest.created.length, this.newest.named.length);
       }
     }
     for (let at = state.position - this.since; at < position - this.since; at += 1) this.apply(state, at);

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,12 @@ import pytest
 from playwright.sync_api import Page
 
 from docker_data import unpack
-from eventstore import EventStoreError, ImageStore, references
+from eventstore import ImageStore
 from eventstore.cli.main import run
-from making import config, id_of
+from making import config
+from page_histories import STATES, expected_at, live_at_random
 from page_types import Shown
 
-STATES = """positions => positions.map(position => {
-  const state = page.history.at(position), names = page.history.namesIn(state), found = {};
-  for (const image of page.history.sorted()) {
-    if (!state.has(image)) continue;
-    const parent = state.parentOf(image), updated = state.updated[image];
-    found["sha256:" + page.history.id[image]] = [
-      parent < 0 ? null : "sha256:" + page.history.id[parent],
-      Number.isNaN(updated) ? null : updated, state.built[image], names.get(image) ?? []];
-  }
-  return [state.count, found];
-})"""
 ROWS = """() => {
   const tree = document.getElementById("tree"), seen = new Map();
   for (let top = 0; ; top += 200) {
@@ -96,54 +85,6 @@ def test_the_slider_shows_what_ls_and_tree_print_at_that_moment(
         assert f"{len(listed(host, 'ls', '--all', '--at', at, capsys=capsys))} image" in (
             page.inner_text("#now")
         )
-
-
-def live_at_random(store: ImageStore, choose: random.Random) -> None:
-    """Do anything that makes records, a step or a batch at a time."""
-    raws = [config(str(number)) for number in range(9)]
-    ids = [id_of(raw) for raw in raws]
-
-    def step() -> None:
-        kind = choose.randrange(8)
-        image, other = choose.choice(ids), choose.choice(ids)
-        with suppress(EventStoreError):
-            if kind < 2:
-                store.create(choose.choice(raws))
-            elif kind == 2:
-                store.delete(image)
-            elif kind == 3:
-                store.set_parent(image, choose.choice([other, None]))
-            elif kind == 4:
-                store.tag(f"app:{choose.randrange(4)}", image)
-            elif kind == 5:
-                store.untag(f"app:{choose.randrange(4)}")
-            elif kind == 6:
-                store.set_last_updated(image)
-            else:
-                store.set_built_locally(image)
-
-    for _ in range(50):
-        if choose.random() < 0.3:
-            with store.transaction():
-                for _ in range(choose.randrange(1, 6)):
-                    step()
-        else:
-            step()
-
-
-def expected_at(store: ImageStore, position: int) -> list[Any]:
-    """Return what the page must know of a position."""
-    view = store.as_of(position=position)
-    names: dict[str, list[str]] = {}
-    for name, image in store.tags(position).items():
-        names.setdefault(image, []).append(references.shown(name))
-    found: dict[str, Any] = {}
-    for image in view:
-        updated = view.get_last_updated(image)
-        instant = None if updated is None else round(updated.timestamp() * 1_000_000)
-        built = int(view.is_built_locally(image))
-        found[image] = [view.get_parent(image), instant, built, sorted(names.get(image, []))]
-    return [len(view), found]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -233,6 +174,7 @@ def test_the_keys_reach_everything(host: Path, opened: Shown, tmp_path: Path) ->
     page.keyboard.press("Home")
     page.wait_for_function("() => document.getElementById('now').textContent.startsWith('@0,')")
     page.keyboard.press("End")
+    page.wait_for_function("() => document.getElementById('now').textContent.startsWith('@413,')")
     page.focus("#tree")
     at = "page.tree.rows[page.tree.at]"
     page.keyboard.press("Home")
