@@ -385,9 +385,9 @@ class History {
     return number;
   }
 
-  /** Take in a record that has come since, which must be the next. */
+  /** Take in a record that has come since; tell whether it could follow those that are here. */
   append(update) {
-    if (update.position !== this.last + 1) return;
+    if (update.position !== this.last + 1) return update.position <= this.last;
     const { kind } = this;
     const image = update.image === null ? -1 : this.imageNumber(update.image);
     let of = update.of;
@@ -409,5 +409,6 @@ class History {
       this.current = this.current.copy(2 * this.id.length, 2 * this.names.length);
     }
     this.pass(this.length - 1);
+    return true;
   }
 }

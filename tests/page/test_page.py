@@ -131,6 +131,21 @@ def test_an_image_shows_its_story_and_leads_to_its_moments(
     assert image in page.inner_text("#image")
 
 
+def test_a_link_to_an_image_shows_where_it_is(host: Path, opened: Shown, tmp_path: Path) -> None:
+    """It is chosen, and in sight, however far down the list."""
+    assert run(["-s", str(host), "report", str(tmp_path / "page.html")]) == 0
+    page = opened((tmp_path / "page.html").as_uri())
+    rows = page.evaluate("page.tree.rows.map((row) => page.history.id[row.image])")
+    page = opened(f"{(tmp_path / 'page.html').as_uri()}#@413/{rows[-1]}")
+    chosen = page.locator(".row[aria-selected=true]")
+    assert chosen.get_attribute("data-id") == rows[-1]
+    tree, row = page.locator("#tree").bounding_box(), chosen.bounding_box()
+    assert tree is not None
+    assert row is not None
+    assert tree["y"] <= row["y"] <= tree["y"] + tree["height"] - row["height"]
+    assert rows[-1] in page.inner_text("#image")
+
+
 def test_what_changed_is_what_diff_prints(
     host: Path, opened: Shown, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
