@@ -58,7 +58,9 @@ class Page {
     const match = /^#(?:@(\d{1,15})|now)(?:\/([0-9a-f]{64}))?$/.exec(hash);
     const image = match === null ? undefined : this.history.numbers.get(match[2]);
     if (image !== undefined) this.image = image;
-    this.go(match === null ? this.position : Number(match[1] ?? this.history.last));
+    const position = match === null ? this.position : Number(match[1] ?? this.history.last);
+    byId("jump-error").textContent = this.isThere(position) ? "" : `There is no @${position}. ${this.range()}`;
+    this.go(position);
     this.drawNow();
     if (image !== undefined) this.tree.reveal(image);
   }
@@ -83,16 +85,25 @@ class Page {
     this.draw();
   }
 
+  isThere(position) {
+    return position >= this.history.since && position <= this.history.last;
+  }
+
+  /** Say which moments there are. */
+  range() {
+    const { since, last } = this.history;
+    const from = since > 0 ? `@${since}, ${clockTime(this.history.sinceTime)},` : `@${since}`;
+    return `There are moments from ${from} to @${last}.`;
+  }
+
+  /** Go to the moment that a text names, or say why there is none. */
   jump(text) {
     const match = /^@?(\d{1,15})$/.exec(text);
     const instant = match === null ? instantOf(text) : NaN;
-    const isThere = match !== null && Number(match[1]) >= this.history.since && Number(match[1]) <= this.history.last;
-    const isMoment = isThere || !Number.isNaN(instant);
-    byId("jump-error").textContent = isMoment
-      ? ""
-      : match === null
-        ? "Write @120 or 2026-01-31 14:00."
-        : `There are moments from @${this.history.since} to @${this.history.last}.`;
+    const isBefore = this.history.since > 0 && instant < this.history.sinceTime;
+    const isMoment = match === null ? !Number.isNaN(instant) && !isBefore : this.isThere(Number(match[1]));
+    const isUnread = match === null && Number.isNaN(instant);
+    byId("jump-error").textContent = isMoment ? "" : isUnread ? "Write @120 or 2026-01-31 14:00." : this.range();
     if (isMoment) this.go(match === null ? this.history.positionAt(instant) : Number(match[1]));
   }
 
@@ -126,11 +137,9 @@ class Page {
   /** Say how many images a search has found. */
   told() {
     const gone = this.wanted === null ? [] : this.goneFound();
-    const found = byId("found");
-    found.replaceChildren();
-    if (this.wanted === null) return;
-    found.append(`${counted(this.tree.rows.length, "image")} found at this moment`);
-    if (gone.length > 0) found.append(`; not there now: `, ...this.panels.some(gone));
+    const there = this.wanted === null ? "" : `${counted(this.tree.rows.length, "image")} found at this moment`;
+    say(there + (gone.length > 0 ? `; ${grouped(gone.length)} not there now:` : ""), "count");
+    refill(byId("gone"), this.panels.some(gone));
   }
 
   /** Return the images that a search has found and that are not there at the moment. */
@@ -164,24 +173,25 @@ class Page {
     this.image = image;
     this.draw();
     if (isElsewhere) this.tree.reveal(image);
+    byId("image").firstElementChild.scrollIntoView({ block: "nearest" });
   }
 
   drawImage() {
     if (this.image < 0) return;
     const state = this.history.at(this.position);
     const names = this.history.namesIn(state).get(this.image) ?? [];
-    byId("image").replaceChildren(...this.panels.page(this.image, state, names));
+    refill(byId("image"), this.panels.page(this.image, state, names));
   }
 
   drawChanges() {
     const { history } = this;
     const against = { act: history.actBefore(this.position), mark: this.marked, first: history.since };
     const other = history.at(against[byId("against").value]).copy(history.id.length, history.names.length);
-    byId("changes").replaceChildren(...this.panels.changes(other, history.at(this.position)));
+    refill(byId("changes"), this.panels.changes(other, history.at(this.position)));
   }
 
   drawLog() {
-    byId("log").replaceChildren(...this.panels.log(this.position, this.shown));
+    refill(byId("log"), this.panels.log(this.position, this.shown));
     byId("earlier").hidden = this.position - this.history.since <= this.shown;
   }
 

@@ -114,7 +114,7 @@ def test_an_image_shows_its_story_and_leads_to_its_moments(
     assert run(["-s", str(host), "report", str(tmp_path / "page.html")]) == 0
     page = opened((tmp_path / "page.html").as_uri())
     page.fill("#term", image[7:20])
-    assert page.inner_text("#found").startswith("0 images found at this moment; not there now:")
+    assert page.inner_text("#found").startswith("0 images found at this moment; 1 not there now:")
     page.click("#found button")
     assert "It is not there at @413." in page.inner_text("#image")
     shown_at = page.locator("#image .records .link:not(.id)").all_inner_texts()
@@ -299,7 +299,65 @@ def test_a_moment_can_be_written(host: Path, opened: Shown, tmp_path: Path) -> N
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.getElementById('jump-error').textContent === ''")
     assert page.evaluate("page.position") <= later
-    for text in ("@414", "yesterday", "2026-13-45", "-1", ""):
+    for text in ("@414", "yesterday", "2026-13-45", "2026-02-29", "2026-04-31 10:00", "-1", ""):
         page.fill("#jump-to", text)
         page.keyboard.press("Enter")
         assert page.inner_text("#jump-error") != ""
+
+
+def test_what_is_before_the_beginning_is_not_shown_as_it(
+    store: ImageStore, clock: Any, shown: Shown
+) -> None:
+    """A page that begins later knows nothing of before, and says so."""
+    for number in range(9):
+        store.create(config(str(number)))
+    page = shown(store, since=4)
+    begin = f"{store.as_of(position=4).time:%Y-%m-%d %H:%M:%S}Z"
+    for text in ("2001-01-01", "@3", "@10"):
+        page.fill("#jump-to", text)
+        page.keyboard.press("Enter")
+        expected = f"There are moments from @4, {begin}, to @9."
+        assert page.inner_text("#jump-error") == expected
+        assert page.inner_text("#now").startswith("@9,")
+    page.fill("#jump-to", begin)
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.getElementById('now').textContent.startsWith('@4,')")
+    assert page.inner_text("#jump-error") == ""
+    for link, position in (("@3", 4), ("@12345", 9)):
+        page.evaluate("hash => { location.hash = hash; }", link)
+        page.wait_for_function(
+            "at => document.getElementById('now').textContent.startsWith('@' + at + ',')",
+            arg=position,
+        )
+        assert page.inner_text("#jump-error").startswith(f"There is no {link}. ")
+
+
+def test_the_focus_stays_where_it_was(host: Path, opened: Shown, tmp_path: Path) -> None:
+    """Lists are made anew with each move; who goes by the keys goes on from the same link."""
+    assert run(["-s", str(host), "report", str(tmp_path / "page.html")]) == 0
+    page = opened((tmp_path / "page.html").as_uri())
+    focused = "document.activeElement.textContent"
+    for place in ("#log", "#changes"):
+        page.locator(f"{place} button.id").nth(5).focus()
+        before = page.evaluate(focused)
+        page.keyboard.press("Enter")
+        assert page.evaluate(focused) == before
+        assert page.locator(place).evaluate("root => root.contains(document.activeElement)")
+    page.locator("#log .records .link:not(.id)").nth(7).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => page.asked === undefined")
+    assert page.evaluate(focused) == "@406"
+    assert page.inner_text("#now").startswith("@406,")
+
+
+def test_what_is_chosen_comes_into_sight_on_a_phone(
+    host: Path, opened: Shown, tmp_path: Path
+) -> None:
+    """There the image stands far from the lists that lead to it."""
+    assert run(["-s", str(host), "report", str(tmp_path / "page.html")]) == 0
+    viewport = {"width": 390, "height": 640}
+    page = opened((tmp_path / "page.html").as_uri(), viewport=viewport)
+    page.locator("#log button.id").first.click()
+    top = page.locator("#image .whole").bounding_box()
+    assert top is not None
+    assert 0 <= top["y"] < 640
