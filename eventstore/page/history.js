@@ -331,7 +331,8 @@ class History {
       what.push(`parent ${was} → ${is}`);
     }
     if (!Object.is(before.updated[image], after.updated[image])) {
-      what.push(`last updated ${clockTime(before.updated[image])} → ${clockTime(after.updated[image])}`);
+      const [was, is] = [before.updated[image], after.updated[image]].map(clockTime);
+      what.push(was === is ? `last updated again within ${is}` : `last updated ${was} → ${is}`);
     }
     if (before.built[image] !== after.built[image]) {
       what.push(after.built[image] ? "built here" : "no longer marked as built");

@@ -146,11 +146,14 @@ class Page {
   goneFound() {
     const state = this.history.at(this.position);
     const everNamed = new Map();
-    this.history.records.kind.forEach((what, at) => {
-      if (what !== this.history.kind.tagged) return;
-      const image = this.history.records.image[at];
+    const { kind, records, names, of } = this.history;
+    const note = (image, name) => {
       if (!everNamed.has(image)) everNamed.set(image, []);
-      everNamed.get(image).push(this.history.names[this.history.of[at]]);
+      everNamed.get(image).push(names[name]);
+    };
+    for (const [name, image] of this.data.since.names) note(image, name);
+    records.kind.forEach((what, at) => {
+      if (what === kind.tagged) note(records.image[at], of[at]);
     });
     return this.history.sorted().filter((image) => !state.has(image) && this.wanted(image, everNamed.get(image)));
   }

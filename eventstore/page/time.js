@@ -14,8 +14,8 @@ function clockTime(instant) {
   }
   const offset = -date.getTimezoneOffset();
   const sign = offset < 0 ? "-" : "+";
-  const zone = sign + two(Math.floor(Math.abs(offset) / 60)) + two(Math.abs(offset) % 60);
-  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const zone = offset === 0 ? "Z" : sign + two(Math.floor(Math.abs(offset) / 60)) + two(Math.abs(offset) % 60);
+  const day = `${String(date.getFullYear()).padStart(4, "0")}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
   return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}${zone}`;
 }
 

@@ -361,3 +361,39 @@ def test_what_is_chosen_comes_into_sight_on_a_phone(
     top = page.locator("#image .whole").bounding_box()
     assert top is not None
     assert 0 <= top["y"] < 640
+
+
+def test_a_search_finds_what_is_gone_by_any_name_that_it_had(
+    store: ImageStore, shown: Shown
+) -> None:
+    """Also by one that it had before the page begins, or that came to another since."""
+    first, second, other = (store.create(config(name)) for name in "abc")
+    store.tag("early:1", first)
+    store.tag("late:1", other)
+    since = store.position
+    store.tag("late:2", second)
+    store.tag("late:2", other)
+    for image in (first, second):
+        store.delete(image)
+    page = shown(store, since=since)
+    for term, found in (("early", {first}), ("late:2", {second}), ("none", set())):
+        page.fill("#term", term)
+        ids = set(
+            page.evaluate("page.goneFound().map((image) => 'sha256:' + page.history.id[image])")
+        )
+        assert ids == found
+        assert page.locator("#gone button").count() == len(found)
+    page.fill("#term", "")
+    assert page.inner_text("#found").strip() == ""
+
+
+def test_changes_within_a_second_are_told_apart(store: ImageStore, shown: Shown) -> None:
+    """The same time twice would look as if nothing had changed."""
+    image = store.create(config("a"))
+    for instant in (1_500_000, 2_500_000, 3_000_000_000):
+        store.set_last_updated(image, instant)
+    page = shown(store)
+    expected = ["again within 1970-01-01 00:00:00Z", "1970-01-01 00:00:00Z → 1970-01-01 00:00:03Z"]
+    for position, text in zip((3, 4), expected, strict=True):
+        drag(page, position)
+        assert page.inner_text("#changes .changed .detail") == f"last updated {text}"
