@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 LOOPBACK = "127.0.0.1"
+LARGE_SIZE = 20 << 20
 _title_option = click.option(
     "--title", metavar="TEXT", help="What the page is called; path and host if not given."
 )
@@ -59,6 +60,8 @@ def report(
     page = document(gathered)
     (write_over if force else write_new)(file, page, 0o600)
     output.line(f"{file}: @{begin} to @{end}, {output.size(len(page))}")
+    if len(page) > LARGE_SIZE:
+        output.note("browsers take some seconds to open that; with --since it begins later")
 
 
 def _title(path: str) -> str:

@@ -77,6 +77,9 @@ class History {
     this.of = data.records.of.map((of, at) => (data.records.kind[at] === described ? data.texts[of] : of));
     this.numbers = new Map(this.id.map((id, number) => [id, number]));
     this.nameNumbers = new Map(this.names.map((name, number) => [name, number]));
+    this.namesBefore = data.since.names;
+    this.hadNames = new Map();
+    this.namedThrough = 0;
     this.begin(data.since);
   }
 
@@ -289,6 +292,20 @@ class History {
     }
     for (const names of found.values()) names.sort();
     return found;
+  }
+
+  /** Return all names that images had at any moment, by the image's number. */
+  everNamed() {
+    const note = (image, name) => {
+      if (!this.hadNames.has(image)) this.hadNames.set(image, new Set());
+      this.hadNames.get(image).add(this.names[name]);
+    };
+    if (this.namedThrough === 0) for (const [name, image] of this.namesBefore) note(image, name);
+    for (let at = this.namedThrough; at < this.length; at += 1) {
+      if (this.records.kind[at] === this.kind.tagged) note(this.records.image[at], this.of[at]);
+    }
+    this.namedThrough = this.length;
+    return this.hadNames;
   }
 
   /** Return the children of each image of a state, in the order of their ids; -1 has the roots. */

@@ -145,17 +145,10 @@ class Page {
   /** Return the images that a search has found and that are not there at the moment. */
   goneFound() {
     const state = this.history.at(this.position);
-    const everNamed = new Map();
-    const { kind, records, names, of } = this.history;
-    const note = (image, name) => {
-      if (!everNamed.has(image)) everNamed.set(image, []);
-      everNamed.get(image).push(names[name]);
-    };
-    for (const [name, image] of this.data.since.names) note(image, name);
-    records.kind.forEach((what, at) => {
-      if (what === kind.tagged) note(records.image[at], of[at]);
-    });
-    return this.history.sorted().filter((image) => !state.has(image) && this.wanted(image, everNamed.get(image)));
+    const everNamed = this.history.everNamed();
+    return this.history
+      .sorted()
+      .filter((image) => !state.has(image) && this.wanted(image, [...(everNamed.get(image) ?? [])]));
   }
 
   search() {

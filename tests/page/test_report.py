@@ -129,3 +129,14 @@ def test_standard_output_is_not_replaced(filled: str, tmp_path: Path) -> None:
     assert done.returncode == 3
     assert str(DestinationExistsError(str(link))) in done.stderr
     assert os.readlink(link) == "/proc/self/fd/1"
+
+
+def test_a_large_page_is_said_to_be_one(
+    filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error, after it was written; of what is not large nothing is said."""
+    assert report(filled, tmp_path / "out" / "1.html") == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("eventstore.cli.pages.LARGE_SIZE", 1000)
+    assert report(filled, tmp_path / "out" / "2.html") == 0
+    assert "--since" in capsys.readouterr().err
