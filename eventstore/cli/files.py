@@ -7,6 +7,8 @@ from contextlib import suppress
 
 from eventstore.errors import DestinationExistsError, refused
 
+_KEPT_LENGTH = 50  # of a name that may be as long as names can be
+
 
 def write_new(name: str, content: bytes, mode: int) -> None:
     """Write a new file, whole or not at all.
@@ -39,14 +41,25 @@ def write_new(name: str, content: bytes, mode: int) -> None:
 def write_over(name: str, content: bytes, mode: int) -> None:
     """Write a file, whole or not at all; it takes the place of one that is there.
 
+    Of a link, what it leads to is replaced. Nothing but a file is: a device or a pipe would be gone
+    for all who use it.
+
     Raises:
+        DestinationExistsError: there is something of that name that is no file.
         StoreFullError: there is no room.
         StoreIOError: the operating system refuses.
     """
-    unfinished = f"{name}.unfinished-{os.getpid()}"
+    target = os.path.realpath(name)
+    if os.path.lexists(name) and not os.path.isfile(target):
+        raise DestinationExistsError(name)
+    folder, base = os.path.split(target)
+    unfinished = os.path.join(folder, f"{base[:_KEPT_LENGTH]}.unfinished-{os.getpid()}")
     write_new(unfinished, content, mode)
     try:
-        os.replace(unfinished, name)
-    except OSError as error:
-        os.unlink(unfinished)
-        raise refused(name, error) from error
+        os.replace(unfinished, target)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(unfinished)
+        if isinstance(error, OSError):
+            raise refused(name, error) from error
+        raise

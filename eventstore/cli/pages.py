@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 LOOPBACK = "127.0.0.1"
+LARGE_SIZE = 20 << 20
 _title_option = click.option(
     "--title", metavar="TEXT", help="What the page is called; path and host if not given."
 )
@@ -47,17 +48,20 @@ def report(
     anything. Whoever has the page can read all that.
     """
     from eventstore.page.document import document
-    from eventstore.page.history import PageHistory
+    from eventstore.page.history import gather
 
     if not force and os.path.lexists(file):
         raise DestinationExistsError(file)  # before the work, not after it
     with open_to_read(store_path) as store:
         first = None if since is None else moments.position_of(store, since)
-        history = PageHistory(store, since=first)
-        page = document(history.gathered(title=title or _title(store.path)))
-        last = store.position
+        gathered = gather(store, since=first, title=title or _title(store.path))
+    begin = gathered["since"]["position"]
+    end = begin + len(gathered["records"]["kind"])
+    page = document(gathered)
     (write_over if force else write_new)(file, page, 0o600)
-    output.line(f"{file}: @{history.since} to @{last}, {output.size(len(page))}")
+    output.line(f"{file}: @{begin} to @{end}, {output.size(len(page))}")
+    if len(page) > LARGE_SIZE:
+        output.note("browsers take some seconds to open that; with --since it begins later")
 
 
 def _title(path: str) -> str:

@@ -77,6 +77,9 @@ class History {
     this.of = data.records.of.map((of, at) => (data.records.kind[at] === described ? data.texts[of] : of));
     this.numbers = new Map(this.id.map((id, number) => [id, number]));
     this.nameNumbers = new Map(this.names.map((name, number) => [name, number]));
+    this.namesBefore = data.since.names;
+    this.hadNames = new Map();
+    this.namedThrough = 0;
     this.begin(data.since);
   }
 
@@ -109,13 +112,17 @@ class History {
       state.named[name] = image;
       state.namedAt[name] = this.since;
     }
-    const bytes = 21 * this.id.length + 8 * this.names.length + 1;
-    const kept = Math.max(2, Math.min(STATES_MAX, Math.floor(STATE_BYTES_MAX / bytes)));
-    this.interval = Math.max(256, Math.ceil(this.length / kept));
+    this.interval = Math.max(256, Math.ceil(this.length / this.statesKept()));
     this.states = [state.copy(0, 0)];
     this.newest = state;
     for (let at = 0; at < this.length; at += 1) this.pass(at);
     this.current = this.newest.copy(0, 0);
+  }
+
+  /** Return how many states there is room for. */
+  statesKept() {
+    const bytes = 21 * this.id.length + 8 * this.names.length + 1;
+    return Math.max(2, Math.min(STATES_MAX, Math.floor(STATE_BYTES_MAX / bytes)));
   }
 
   childrenNow(image) {
@@ -147,8 +154,12 @@ class History {
     }
     this.apply(state, at);
     this.counts.push(state.count);
-    if (state.position - this.states[this.states.length - 1].position >= this.interval) {
-      this.states.push(state.copy(0, 0));
+    if (state.position - this.states[this.states.length - 1].position < this.interval) return;
+    this.states.push(state.copy(0, 0));
+    if (this.states.length > 2 * this.statesKept()) {
+      // A page that is open for long keeps as many as one that begins with all of its records.
+      this.states = this.states.filter((_, number) => number % 2 === 0);
+      this.interval *= 2;
     }
   }
 
@@ -201,7 +212,7 @@ class History {
       let found = nearest;
       while (this.states[found].position > position) found -= 1;
       if (position < state.position || this.states[found].position > state.position) {
-        state = this.states[found].copy(this.id.length, this.names.length);
+        state = this.states[found].copy(this.newest.created.length, this.newest.named.length);
       }
     }
     for (let at = state.position - this.since; at < position - this.since; at += 1) this.apply(state, at);
@@ -283,6 +294,20 @@ class History {
     return found;
   }
 
+  /** Return all names that images had at any moment, by the image's number. */
+  everNamed() {
+    const note = (image, name) => {
+      if (!this.hadNames.has(image)) this.hadNames.set(image, new Set());
+      this.hadNames.get(image).add(this.names[name]);
+    };
+    if (this.namedThrough === 0) for (const [name, image] of this.namesBefore) note(image, name);
+    for (let at = this.namedThrough; at < this.length; at += 1) {
+      if (this.records.kind[at] === this.kind.tagged) note(this.records.image[at], this.of[at]);
+    }
+    this.namedThrough = this.length;
+    return this.hadNames;
+  }
+
   /** Return the children of each image of a state, in the order of their ids; -1 has the roots. */
   childrenIn(state) {
     const found = new Map([[-1, []]]);
@@ -323,7 +348,8 @@ class History {
       what.push(`parent ${was} → ${is}`);
     }
     if (!Object.is(before.updated[image], after.updated[image])) {
-      what.push(`last updated ${clockTime(before.updated[image])} → ${clockTime(after.updated[image])}`);
+      const [was, is] = [before.updated[image], after.updated[image]].map(clockTime);
+      what.push(was === is ? `last updated again within ${is}` : `last updated ${was} → ${is}`);
     }
     if (before.built[image] !== after.built[image]) {
       what.push(after.built[image] ? "built here" : "no longer marked as built");
@@ -377,9 +403,9 @@ class History {
     return number;
   }
 
-  /** Take in a record that has come since, which must be the next. */
+  /** Take in a record that has come since; tell whether it could follow those that are here. */
   append(update) {
-    if (update.position !== this.last + 1) return;
+    if (update.position !== this.last + 1) return update.position <= this.last;
     const { kind } = this;
     const image = update.image === null ? -1 : this.imageNumber(update.image);
     let of = update.of;
@@ -401,5 +427,6 @@ class History {
       this.current = this.current.copy(2 * this.id.length, 2 * this.names.length);
     }
     this.pass(this.length - 1);
+    return true;
   }
 }

@@ -3,9 +3,12 @@
 The browser folds the records itself, by the rules of `view`, so a move of the slider asks nobody.
 Records are given in columns, and texts once, in a list that the columns point into; a record takes
 some 30 bytes. Where a part of the log is asked for, or the log was compacted, the state at its
-beginning is given as well. Instants are microseconds since 1970: a number in JavaScript holds them
-whole. Every text has been made printable. What comes later is given as `updates`, which name what
-they are about by itself and need no columns.
+beginning is given as well. Instants are microseconds since 1970, which a number in JavaScript holds
+whole from 1685 to 2255, and whole seconds outside of that. Every text has been made printable. What
+comes later is given as `updates`, which name what they are about by itself and need no columns.
+
+Positions are counted, not given; so a page is made of all records from its beginning on or not at
+all, also where a compaction drops some meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Any
 
 from eventstore import digest, printable, references
 from eventstore.configs import get as config_of
-from eventstore.errors import CorruptionError, InvalidImageError, RedactedError
+from eventstore.errors import CompactedError, CorruptionError, InvalidImageError, RedactedError
 from eventstore.events import (
     KINDS,
     Compacted,
@@ -36,6 +39,44 @@ VERSION = 1
 TEXT_LENGTH_MAX = 300
 _KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 _NANOSECONDS = 1_000  # in a microsecond
+_SECOND = 1_000_000
+_EXACT_MAX = 2**53
+
+
+def gather(
+    store: StoryReader,
+    *,
+    title: str,
+    since: int | datetime | None = None,
+    live: bool = False,
+) -> dict[str, Any]:
+    """Return all that a page shows, as JSON values; see `PageHistory`.
+
+    Where a compaction goes over the beginning meanwhile, it begins anew behind that.
+
+    Raises:
+        CompactedError: the beginning was asked for, and nothing is known of it any more.
+        StoreUsageError: the log has no such position.
+        CorruptionError: a record is damaged.
+    """
+    while True:
+        try:
+            return PageHistory(store, since=since).gathered(title=title, live=live)
+        except CompactedError:
+            if since is not None:
+                raise
+
+
+def instant_of(time_ns: int) -> int:
+    """Return an instant as the page has it, so that it is in the same second as before.
+
+    People write whole seconds. What was within a second must not fall on its beginning: it would be
+    taken for no later than that.
+    """
+    instant = time_ns // _NANOSECONDS
+    if abs(instant) >= _EXACT_MAX:
+        return instant // _SECOND * _SECOND
+    return instant + (instant % _SECOND == 0 and time_ns % _NANOSECONDS > 0)
 
 
 class _Numbers(dict[str, int]):
@@ -93,6 +134,9 @@ class PageHistory:
             "images": self._facts(),
             "names": [references.shown(name) for name in self._names],
         }
+        horizon = store.horizon.through
+        if horizon > self.since:  # it is noted before anything is dropped
+            raise CompactedError(self.since, horizon)
         return shown | {"texts": list(self._texts)}
 
     def updates(self, after: int, limit: int) -> list[dict[str, Any]]:
@@ -112,7 +156,7 @@ class PageHistory:
         view = self._store.as_of(position=self.since)
         images: list[list[int | None]] = []
         for image, state in view.rows():
-            updated = None if state.last_updated is None else state.last_updated // _NANOSECONDS
+            updated = None if state.last_updated is None else instant_of(state.last_updated)
             parent = -1 if state.parent is None else self._images[digest.to_text(state.parent)]
             number = self._images[digest.to_text(image)]
             images.append(
@@ -122,8 +166,8 @@ class PageHistory:
             [self._names[name], self._images[image]]
             for name, image in self._store.tags(self.since).items()
         ]
-        time_us = view.time_ns // _NANOSECONDS
-        return {"position": self.since, "time": time_us, "images": images, "names": names}
+        time = instant_of(view.time_ns)
+        return {"position": self.since, "time": time, "images": images, "names": names}
 
     def _columns(self) -> dict[str, list[int]]:
         """Return the records in columns."""
@@ -132,7 +176,7 @@ class PageHistory:
         add = [columns[part].append for part in parts]
         before = 0
         for record in self._store.records(after=self.since):
-            now = record.time_ns // _NANOSECONDS
+            now = instant_of(record.time_ns)
             event = record.event
             row = (
                 now - before,
@@ -153,7 +197,7 @@ class PageHistory:
         if isinstance(event, ParentSet):
             return -1 if event.parent_id is None else self._images[event.parent_id]
         if isinstance(event, LastUpdatedSet):
-            return event.instant_ns // _NANOSECONDS
+            return instant_of(event.instant_ns)
         if isinstance(event, Tagged | Untagged):
             return self._names[event.name]
         if isinstance(event, Described):
@@ -183,7 +227,7 @@ class PageHistory:
         found = self._read(image_id)
         if isinstance(found, str):
             return None, "", None, "", self._text(found)
-        created = None if found.created_ns is None else found.created_ns // _NANOSECONDS
+        created = None if found.created_ns is None else instant_of(found.created_ns)
         platform = "/".join(filter(None, (found.os, found.architecture, found.variant)))
         steps = [step.created_by for step in found.history if step.created_by]
         made_by = steps[-1] if steps else ""
@@ -215,7 +259,7 @@ class PageHistory:
             of = self._of(event)
         return {
             "position": record.position,
-            "time": record.time_ns // _NANOSECONDS,
+            "time": instant_of(record.time_ns),
             "kind": _KIND_NUMBERS[type(event)],
             "image": event.image_id.removeprefix("sha256:") if event.image_id else None,
             "of": of,

@@ -11,6 +11,18 @@ function button(className, text, act) {
   return made;
 }
 
+/** Put other parts into an element; the button in it that has the focus, or its like there, keeps it. */
+function refill(root, parts) {
+  const { activeElement } = document;
+  const index = [...root.querySelectorAll("button")].indexOf(activeElement);
+  root.replaceChildren(...parts);
+  if (index < 0) return;
+  const buttons = [...root.querySelectorAll("button")];
+  const same = buttons.filter((one) => one.textContent === activeElement.textContent);
+  const next = buttons[Math.min(index, buttons.length - 1)];
+  (same.includes(next) || same.length === 0 ? next : same[0])?.focus({ preventScroll: true });
+}
+
 /** Make the parts of the page that name images and moments, all of which can be gone to. */
 class Panels {
   /** `go` is called with a position, `choose` with the number of an image. */
@@ -76,7 +88,7 @@ class Panels {
     };
     if (state.has(image)) {
       const parent = state.parentOf(image);
-      fact("names", names.length > 0 ? names.join(", ") : "-");
+      fact("names", ...(names.length > 0 ? names.map((name) => element("div", "", name)) : ["-"]));
       fact("parent", parent < 0 ? "-" : this.image(parent));
       const children = history.childrenIn(state).get(image) ?? [];
       fact("children", ...(children.length === 0 ? ["-"] : this.some(children)));

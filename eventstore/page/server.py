@@ -25,9 +25,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from eventstore.errors import CompactedError, EventStoreError
+from eventstore.errors import EventStoreError
 from eventstore.page.document import document, policy
-from eventstore.page.history import PageHistory
+from eventstore.page.history import PageHistory, gather
 from eventstore.story import StoryReader
 
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -89,16 +89,11 @@ class PageServer:
     def _made(self) -> bytes:
         """Return the page of the newest position; it is made once, whoever asks."""
         with self._lock:
-            while True:
-                now = (self._store.position, self._store.horizon.through)
-                if self._page is not None and self._page[0] == now:
-                    return self._page[1]
-                try:
-                    gathered = PageHistory(self._store).gathered(title=self._title, live=True)
-                except CompactedError:
-                    continue  # that went on over its beginning: the next one begins behind
+            now = (self._store.position, self._store.horizon.through)
+            if self._page is None or self._page[0] != now:
+                gathered = gather(self._store, title=self._title, live=True)
                 self._page = (now, document(gathered))
-                return self._page[1]
+            return self._page[1]
 
     async def _updates(self, request: Request) -> Response:
         """Answer with a stream of events: each a list of records, of which there are not many."""

@@ -14,8 +14,8 @@ function clockTime(instant) {
   }
   const offset = -date.getTimezoneOffset();
   const sign = offset < 0 ? "-" : "+";
-  const zone = sign + two(Math.floor(Math.abs(offset) / 60)) + two(Math.abs(offset) % 60);
-  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const zone = offset === 0 ? "Z" : sign + two(Math.floor(Math.abs(offset) / 60)) + two(Math.abs(offset) % 60);
+  const day = `${String(date.getFullYear()).padStart(4, "0")}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
   return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}${zone}`;
 }
 
@@ -51,6 +51,7 @@ function instantOf(text) {
   const match = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?)?(Z|[+-]\d\d:?\d\d)?$/.exec(text);
   if (match === null) return NaN;
   const [, year, month, day, hour = "00", minute = "00", second = "00", zone] = match;
+  if (Number(day) > new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate()) return NaN;
   const written = `${year}-${month}-${day}T${hour}:${minute}:${second}`;
   const zoned = zone === undefined ? (Zone.local ? "" : "Z") : zone.replace(/^(...)(\d\d)$/, "$1:$2");
   return Date.parse(written + zoned) * 1000;

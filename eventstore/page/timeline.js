@@ -113,19 +113,29 @@ class Timeline {
   }
 }
 
-/** Return the path of the number of images; `place` says where along the width a record is. */
+/**
+ * Return the path of the number of images; `place` says where along the width a record is.
+ *
+ * It stays level between records, and goes through all that there was at a place.
+ */
 function linePath(history, width, floor, place) {
   const most = history.counts.reduce((a, b) => Math.max(a, b), 1);
-  const start = history.states[0].count;
-  let d = `M0 ${(floor - (start / most) * floor * 0.9).toFixed(1)}`;
-  let x = -1;
+  const heightOf = (count) => (floor - (count / most) * floor * 0.9).toFixed(1);
+  let last = history.states[0].count;
+  let [x, least, greatest] = [0, last, last];
+  let d = `M0 ${heightOf(last)}`;
+  const end = () => (least === greatest ? "" : `H${x}V${heightOf(least)}V${heightOf(greatest)}V${heightOf(last)}`);
   for (let at = 0; at < history.length; at += 1) {
-    const next = Math.round(place(at) * 2) / 2;
-    if (next === x && at < history.length - 1) continue; // no screen shows more
-    x = next;
-    d += `L${x} ${(floor - (history.counts[at] / most) * floor * 0.9).toFixed(1)}`;
+    const next = Math.round(place(at) * 2) / 2; // no screen shows more
+    if (next !== x) {
+      d += end();
+      [x, least, greatest] = [next, last, last];
+    }
+    last = history.counts[at];
+    least = Math.min(least, last);
+    greatest = Math.max(greatest, last);
   }
-  return d;
+  return `${d}${end()}H${width}`;
 }
 
 /** Return a plot of the number of images over time, with what it says in words. */

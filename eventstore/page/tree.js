@@ -7,6 +7,7 @@ const ROW_HEIGHT = 30;
 const SPARE_ROWS = 8;
 const INDENT = 18;
 const LEVELS_SHOWN = 12;
+const NAMES_SHOWN = 8;
 
 /** Return a new element with a class and a text, both perhaps empty. */
 function element(name, className = "", text = "") {
@@ -126,9 +127,9 @@ class Tree {
     row.append(element("span", "mark", mark));
     row.firstChild.setAttribute("aria-hidden", "true");
     row.append(element("span", "id", history.short(image)));
-    for (const name of this.names.get(image) ?? []) {
-      if (!name.includes("@")) row.append(element("span", "name", name));
-    }
+    const names = (this.names.get(image) ?? []).filter((name) => !name.includes("@"));
+    for (const name of names.slice(0, NAMES_SHOWN)) row.append(element("span", "name", name));
+    if (names.length > NAMES_SHOWN) row.append(element("span", "quiet", `and ${names.length - NAMES_SHOWN} more`));
     if (level > LEVELS_SHOWN) row.append(element("span", "quiet", `level ${level}`));
     row.append(element("span", "age", ageOf(history.made[image], this.now)));
     const by = history.note[image] || history.by[image];

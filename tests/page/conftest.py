@@ -37,22 +37,26 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Shown]:
-    """Return a function that opens an address, and hold the page to no error and no request."""
+    """Return a function that opens an address, and hold the page to no error and no request.
+
+    Where `is_cut_off` says so, the browser may complain that its server is not there.
+    """
     said: list[str] = []
     contexts = []
 
-    def call(address: str, **options: object) -> Page:
+    def call(address: str, *, is_cut_off: bool = False, **options: object) -> Page:
         context = browser.new_context(**options)  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
+        if not is_cut_off:
+            page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: said.append(request.url) if asks(request.url) else None)
         page.goto(address)
         return page
 
     def asks(url: str) -> bool:
-        return not url.startswith(("file:", "http://127.0.0.1:"))
+        return not url.startswith(("file:", "about:", "http://127.0.0.1:"))
 
     yield call
     for context in contexts:

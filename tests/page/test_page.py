@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,12 @@ import pytest
 from playwright.sync_api import Page
 
 from docker_data import unpack
-from eventstore import EventStoreError, ImageStore, references
+from eventstore import ImageStore
 from eventstore.cli.main import run
-from making import config, id_of
+from making import config
+from page_histories import STATES, expected_at, live_at_random
 from page_types import Shown
 
-STATES = """positions => positions.map(position => {
-  const state = page.history.at(position), names = page.history.namesIn(state), found = {};
-  for (const image of page.history.sorted()) {
-    if (!state.has(image)) continue;
-    const parent = state.parentOf(image), updated = state.updated[image];
-    found["sha256:" + page.history.id[image]] = [
-      parent < 0 ? null : "sha256:" + page.history.id[parent],
-      Number.isNaN(updated) ? null : updated, state.built[image], names.get(image) ?? []];
-  }
-  return [state.count, found];
-})"""
 ROWS = """() => {
   const tree = document.getElementById("tree"), seen = new Map();
   for (let top = 0; ; top += 200) {
@@ -98,54 +87,6 @@ def test_the_slider_shows_what_ls_and_tree_print_at_that_moment(
         )
 
 
-def live_at_random(store: ImageStore, choose: random.Random) -> None:
-    """Do anything that makes records, a step or a batch at a time."""
-    raws = [config(str(number)) for number in range(9)]
-    ids = [id_of(raw) for raw in raws]
-
-    def step() -> None:
-        kind = choose.randrange(8)
-        image, other = choose.choice(ids), choose.choice(ids)
-        with suppress(EventStoreError):
-            if kind < 2:
-                store.create(choose.choice(raws))
-            elif kind == 2:
-                store.delete(image)
-            elif kind == 3:
-                store.set_parent(image, choose.choice([other, None]))
-            elif kind == 4:
-                store.tag(f"app:{choose.randrange(4)}", image)
-            elif kind == 5:
-                store.untag(f"app:{choose.randrange(4)}")
-            elif kind == 6:
-                store.set_last_updated(image)
-            else:
-                store.set_built_locally(image)
-
-    for _ in range(50):
-        if choose.random() < 0.3:
-            with store.transaction():
-                for _ in range(choose.randrange(1, 6)):
-                    step()
-        else:
-            step()
-
-
-def expected_at(store: ImageStore, position: int) -> list[Any]:
-    """Return what the page must know of a position."""
-    view = store.as_of(position=position)
-    names: dict[str, list[str]] = {}
-    for name, image in store.tags(position).items():
-        names.setdefault(image, []).append(references.shown(name))
-    found: dict[str, Any] = {}
-    for image in view:
-        updated = view.get_last_updated(image)
-        instant = None if updated is None else round(updated.timestamp() * 1_000_000)
-        built = int(view.is_built_locally(image))
-        found[image] = [view.get_parent(image), instant, built, sorted(names.get(image, []))]
-    return [len(view), found]
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_the_page_folds_as_the_store_does(store: ImageStore, shown: Shown, seed: int) -> None:
     """Every position of a random history, in any order, from the beginning or from later."""
@@ -173,7 +114,7 @@ def test_an_image_shows_its_story_and_leads_to_its_moments(
     assert run(["-s", str(host), "report", str(tmp_path / "page.html")]) == 0
     page = opened((tmp_path / "page.html").as_uri())
     page.fill("#term", image[7:20])
-    assert page.inner_text("#found").startswith("0 images found at this moment; not there now:")
+    assert page.inner_text("#found").startswith("0 images found at this moment; 1 not there now:")
     page.click("#found button")
     assert "It is not there at @413." in page.inner_text("#image")
     shown_at = page.locator("#image .records .link:not(.id)").all_inner_texts()
@@ -188,6 +129,21 @@ def test_an_image_shows_its_story_and_leads_to_its_moments(
     page.reload()
     assert page.inner_text("#now").startswith(f"@{first},")
     assert image in page.inner_text("#image")
+
+
+def test_a_link_to_an_image_shows_where_it_is(host: Path, opened: Shown, tmp_path: Path) -> None:
+    """It is chosen, and in sight, however far down the list."""
+    assert run(["-s", str(host), "report", str(tmp_path / "page.html")]) == 0
+    page = opened((tmp_path / "page.html").as_uri())
+    rows = page.evaluate("page.tree.rows.map((row) => page.history.id[row.image])")
+    page = opened(f"{(tmp_path / 'page.html').as_uri()}#@413/{rows[-1]}")
+    chosen = page.locator(".row[aria-selected=true]")
+    assert chosen.get_attribute("data-id") == rows[-1]
+    tree, row = page.locator("#tree").bounding_box(), chosen.bounding_box()
+    assert tree is not None
+    assert row is not None
+    assert tree["y"] <= row["y"] <= tree["y"] + tree["height"] - row["height"]
+    assert rows[-1] in page.inner_text("#image")
 
 
 def test_what_changed_is_what_diff_prints(
@@ -233,6 +189,7 @@ def test_the_keys_reach_everything(host: Path, opened: Shown, tmp_path: Path) ->
     page.keyboard.press("Home")
     page.wait_for_function("() => document.getElementById('now').textContent.startsWith('@0,')")
     page.keyboard.press("End")
+    page.wait_for_function("() => document.getElementById('now').textContent.startsWith('@413,')")
     page.focus("#tree")
     at = "page.tree.rows[page.tree.at]"
     page.keyboard.press("Home")
@@ -342,7 +299,101 @@ def test_a_moment_can_be_written(host: Path, opened: Shown, tmp_path: Path) -> N
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.getElementById('jump-error').textContent === ''")
     assert page.evaluate("page.position") <= later
-    for text in ("@414", "yesterday", "2026-13-45", "-1", ""):
+    for text in ("@414", "yesterday", "2026-13-45", "2026-02-29", "2026-04-31 10:00", "-1", ""):
         page.fill("#jump-to", text)
         page.keyboard.press("Enter")
         assert page.inner_text("#jump-error") != ""
+
+
+def test_what_is_before_the_beginning_is_not_shown_as_it(
+    store: ImageStore, clock: Any, shown: Shown
+) -> None:
+    """A page that begins later knows nothing of before, and says so."""
+    for number in range(9):
+        store.create(config(str(number)))
+    page = shown(store, since=4)
+    begin = f"{store.as_of(position=4).time:%Y-%m-%d %H:%M:%S}Z"
+    for text in ("2001-01-01", "@3", "@10"):
+        page.fill("#jump-to", text)
+        page.keyboard.press("Enter")
+        expected = f"There are moments from @4, {begin}, to @9."
+        assert page.inner_text("#jump-error") == expected
+        assert page.inner_text("#now").startswith("@9,")
+    page.fill("#jump-to", begin)
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.getElementById('now').textContent.startsWith('@4,')")
+    assert page.inner_text("#jump-error") == ""
+    for link, position in (("@3", 4), ("@12345", 9)):
+        page.evaluate("hash => { location.hash = hash; }", link)
+        page.wait_for_function(
+            "at => document.getElementById('now').textContent.startsWith('@' + at + ',')",
+            arg=position,
+        )
+        assert page.inner_text("#jump-error").startswith(f"There is no {link}. ")
+
+
+def test_the_focus_stays_where_it_was(host: Path, opened: Shown, tmp_path: Path) -> None:
+    """Lists are made anew with each move; who goes by the keys goes on from the same link."""
+    assert run(["-s", str(host), "report", str(tmp_path / "page.html")]) == 0
+    page = opened((tmp_path / "page.html").as_uri())
+    focused = "document.activeElement.textContent"
+    for place in ("#log", "#changes"):
+        page.locator(f"{place} button.id").nth(5).focus()
+        before = page.evaluate(focused)
+        page.keyboard.press("Enter")
+        assert page.evaluate(focused) == before
+        assert page.locator(place).evaluate("root => root.contains(document.activeElement)")
+    page.locator("#log .records .link:not(.id)").nth(7).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => page.asked === undefined")
+    assert page.evaluate(focused) == "@406"
+    assert page.inner_text("#now").startswith("@406,")
+
+
+def test_what_is_chosen_comes_into_sight_on_a_phone(
+    host: Path, opened: Shown, tmp_path: Path
+) -> None:
+    """There the image stands far from the lists that lead to it."""
+    assert run(["-s", str(host), "report", str(tmp_path / "page.html")]) == 0
+    viewport = {"width": 390, "height": 640}
+    page = opened((tmp_path / "page.html").as_uri(), viewport=viewport)
+    page.locator("#log button.id").first.click()
+    top = page.locator("#image .whole").bounding_box()
+    assert top is not None
+    assert 0 <= top["y"] < 640
+
+
+def test_a_search_finds_what_is_gone_by_any_name_that_it_had(
+    store: ImageStore, shown: Shown
+) -> None:
+    """Also by one that it had before the page begins, or that came to another since."""
+    first, second, other = (store.create(config(name)) for name in "abc")
+    store.tag("early:1", first)
+    store.tag("late:1", other)
+    since = store.position
+    store.tag("late:2", second)
+    store.tag("late:2", other)
+    for image in (first, second):
+        store.delete(image)
+    page = shown(store, since=since)
+    for term, found in (("early", {first}), ("late:2", {second}), ("none", set())):
+        page.fill("#term", term)
+        ids = set(
+            page.evaluate("page.goneFound().map((image) => 'sha256:' + page.history.id[image])")
+        )
+        assert ids == found
+        assert page.locator("#gone button").count() == len(found)
+    page.fill("#term", "")
+    assert page.inner_text("#found").strip() == ""
+
+
+def test_changes_within_a_second_are_told_apart(store: ImageStore, shown: Shown) -> None:
+    """The same time twice would look as if nothing had changed."""
+    image = store.create(config("a"))
+    for instant in (1_500_000, 2_500_000, 3_000_000_000):
+        store.set_last_updated(image, instant)
+    page = shown(store)
+    expected = ["again within 1970-01-01 00:00:00Z", "1970-01-01 00:00:00Z → 1970-01-01 00:00:03Z"]
+    for position, text in zip((3, 4), expected, strict=True):
+        drag(page, position)
+        assert page.inner_text("#changes .changed .detail") == f"last updated {text}"

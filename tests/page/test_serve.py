@@ -41,9 +41,9 @@ class Served:
         process: the server.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, *options: str) -> None:
         """Start it, and wait until it says its address."""
-        command = [sys.executable, "-m", "eventstore", "-s", str(store), "serve"]
+        command = [sys.executable, "-m", "eventstore", "-s", str(store), "serve", *options]
         environment = {**os.environ, "PYTHONPATH": children.PACKAGE}
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
@@ -69,6 +69,21 @@ class Served:
                     body.decode(),
                 )
 
+    def end(self) -> None:
+        """End it, as it should end."""
+        self.process.send_signal(signal.SIGTERM)
+        _, complaint = self.process.communicate(timeout=SECONDS)
+        assert (self.process.returncode, complaint) == (0, "")
+
+
+def stand_ins(after: int, count: int) -> list[dict[str, object]]:
+    """Return updates as the server sends them, of records that no store has."""
+    shape = {"time": 0, "kind": 0, "of": None, "who": "a", "why": "", "batch": 0, "facts": None}
+    return [
+        {"position": after + number, "image": f"{number:064x}", **shape}
+        for number in range(1, count + 1)
+    ]
+
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
@@ -83,9 +98,7 @@ def served(filled: Path) -> Iterator[Served]:
     """Serve it; the process must end well, and have complained of nothing."""
     server = Served(filled)
     yield server
-    server.process.send_signal(signal.SIGTERM)
-    _, complaint = server.process.communicate(timeout=SECONDS)
-    assert (server.process.returncode, complaint) == (0, "")
+    server.end()
 
 
 def test_records_of_other_processes_show_up_as_they_come(
@@ -112,6 +125,60 @@ def test_records_of_other_processes_show_up_as_they_come(
     page.wait_for_function("at => page.history.last === at", arg=last)
     assert page.inner_text("#now").startswith("@0,")
     assert page.inner_text("#live") == f"Live: @{last}"
+
+
+def test_a_page_that_was_cut_off_while_the_log_was_compacted_is_made_anew(
+    filled: Path, served: Served, opened: Shown
+) -> None:
+    """What it missed was dropped: it must not stay where it was and call that the present."""
+    page = opened("about:blank", is_cut_off=True)
+    page.add_init_script(
+        "window.EventSource = class extends EventSource {"
+        "constructor(address) { super(address); window.stream = this; } };"
+    )
+    page.goto(served.address)
+    page.wait_for_function("() => document.getElementById('connection').textContent === 'Live'")
+    page.context.set_offline(True)
+    page.evaluate("stream.dispatchEvent(new Event('error'))")
+    assert page.inner_text("#connection") == "Not connected; trying again"
+    with ImageStore.open(filled, actor="b", create=False) as store:
+        for number in range(9):
+            store.delete(store.create(config(str(number))))
+        store.compact(position=store.position, reason="a test")
+        last, since = store.position, store.horizon.through
+    page.context.set_offline(False)
+    page.wait_for_function("at => page.history.since === at", arg=since)
+    assert page.evaluate("page.history.last") == last
+    assert page.inner_text("#now").startswith(f"@{last},")
+    assert page.inner_text("#live") == f"Live: @{last}"
+
+
+def test_a_page_that_another_server_follows_says_so(filled: Path, opened: Shown) -> None:
+    """A secret is of one server: the page cannot go on, and says what can be done."""
+    first = Served(filled)
+    page = opened(first.address, is_cut_off=True)
+    first.end()
+    said = "text => document.getElementById('connection').textContent.startsWith(text)"
+    page.wait_for_function(said, arg="Not connected")
+    second = Served(filled, "--port", str(first.port))
+    page.wait_for_function(said, arg="Not live: open the address")
+    second.end()
+
+
+def test_thousands_of_records_at_once_show_up_in_few_frames(
+    filled: Path, served: Served, opened: Shown
+) -> None:
+    """The page draws when the browser does, not for each part of the stream."""
+    page = opened(served.address)
+    page.evaluate(
+        "() => { page.drawn = 0; const grown = page.grown.bind(page);"
+        "page.grown = () => { page.drawn += 1; grown(); }; }"
+    )
+    page.evaluate("updates => updates.forEach((one) => page.take([one]))", stand_ins(2, 1000))
+    assert page.evaluate("page.history.last") == 1002
+    page.wait_for_function("() => page.asked === undefined")
+    assert page.evaluate("page.drawn") == 1
+    assert page.inner_text("#reached") == "@1002"
 
 
 def test_the_stream_says_what_the_page_would(filled: Path, served: Served) -> None:
