@@ -309,6 +309,19 @@ def test_an_image_that_was_removed_and_came_back_is_created_again(
     assert kinds == ["Created", "LastUpdatedSet", "MarkedBuilt", "Deleted", "Created"]
 
 
+def test_a_child_keeps_its_parent_when_that_is_created_again(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    """In the log the child has lost it, though nothing has changed about the child."""
+    raw, below = config("a"), config("b")
+    whole, bare = SourceImage(id_of(raw), raw, None, 5, True), SourceImage(id_of(raw), raw)
+    child = SourceImage(id_of(below), below, id_of(raw))
+    readings = [[whole, child], [bare, child], [bare, child]]
+    run_through(store, Scripted(tmp_path, [Findings(one, []) for one in readings]))
+    assert store.get_last_updated(id_of(raw)) is None
+    assert store.get_parent(id_of(below)) == id_of(raw)
+
+
 def test_what_is_remembered_is_what_a_new_reading_finds(root: Path) -> None:
     """Whatever was changed between two readings, in place or by renaming, and of each kind."""
     writer = DockerWriter(root)
