@@ -166,7 +166,8 @@ class _Watcher:
                 if told_of or version != before:
                     self._due = self._soonest()
                 yield from self._look_again()
-                if self._folders() != folders:
+                # One that was removed and made again may have the number of the old one.
+                if self._folders() != folders or not told_of.isdisjoint(there):
                     self._source.forget()
                     return
         except (OSError, RuntimeError) as error:  # of watchfiles; ours are none of these

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -188,6 +191,42 @@ def test_a_database_that_is_replaced_by_another_is_followed(
         until(lambda: newer in store, 1)
 
 
+def test_a_folder_that_is_removed_and_made_again_is_followed(
+    store: ImageStore, root: Path, tmp_path: Path
+) -> None:
+    """Even if the new one has the number of the old one, as file systems like to do."""
+    writer = DockerWriter(root)
+    image = writer.create("second", built=True)
+    with watched(store, root):
+        until(lambda: image in store)
+        for times in range(3):
+            shutil.copytree(writer.metadata, tmp_path / str(times))
+            shutil.rmtree(writer.metadata)
+            shutil.copytree(tmp_path / str(times), writer.metadata)
+            time.sleep(0.5)
+            when = datetime(2026, 1, 2, 3, 4, times, tzinfo=UTC)
+            writer.tag("app", "1.0", image, when.isoformat().replace("+00:00", "Z"))
+            until(partial(lambda when: store.get_last_updated(image) == when, when), 2)
+
+
+def test_a_path_may_lead_through_links_and_back(
+    store: ImageStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told of is known again, however the data root is named."""
+    writer = DockerWriter(root)
+    image = writer.create("second", built=True)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    monkeypatch.chdir(tmp_path / "far")
+    odd = ["../docker", "away/../../docker", f"{tmp_path}/link/../../docker"]
+    for second, name in enumerate(odd):
+        when = datetime(2026, 1, 2, 3, 4, second, tzinfo=UTC)
+        with watched(store, Path(name)):
+            time.sleep(0.5)
+            writer.tag("app", "1.0", image, when.isoformat().replace("+00:00", "Z"))
+            until(partial(lambda when: store.get_last_updated(image) == when, when), 2)
+
+
 def test_a_sync_that_is_refused_is_told_once_and_made_when_it_may(
     store: ImageStore, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -268,6 +307,19 @@ def test_an_image_that_was_removed_and_came_back_is_created_again(
     run_through(store, Scripted(tmp_path, [Findings([whole], [])] + 2 * [Findings([bare], [])]))
     kinds = [type(one.event).__name__ for one in store.records(id_of(raw))]
     assert kinds == ["Created", "LastUpdatedSet", "MarkedBuilt", "Deleted", "Created"]
+
+
+def test_a_child_keeps_its_parent_when_that_is_created_again(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    """In the log the child has lost it, though nothing has changed about the child."""
+    raw, below = config("a"), config("b")
+    whole, bare = SourceImage(id_of(raw), raw, None, 5, True), SourceImage(id_of(raw), raw)
+    child = SourceImage(id_of(below), below, id_of(raw))
+    readings = [[whole, child], [bare, child], [bare, child]]
+    run_through(store, Scripted(tmp_path, [Findings(one, []) for one in readings]))
+    assert store.get_last_updated(id_of(raw)) is None
+    assert store.get_parent(id_of(below)) == id_of(raw)
 
 
 def test_what_is_remembered_is_what_a_new_reading_finds(root: Path) -> None:
