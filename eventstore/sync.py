@@ -145,7 +145,8 @@ class _Run:
         names: Mapping[str, str] | None = None,
         same: tuple[int, Collection[str]] = (0, ()),
     ) -> None:
-        self.same_at, self.same = same[0], set(same[1])
+        self.same_at = same[0]
+        self.same: set[str] = set(same[1])
         self.store = store
         self.unsure = unsure
         self.wanted = {image.image_id: image for image in images}

@@ -86,18 +86,6 @@ class Terminal:
         """Press keys."""
         os.write(self._handle, keys.encode())
 
-    def press(self, keys: str, *, until: str) -> None:
-        """Press keys again and again until something has come out.
-
-        What is typed close behind an interrupt is thrown away with it.
-        """
-        end = time.monotonic() + SECONDS_MAX
-        while until not in self.plain:
-            assert time.monotonic() < end, (until, self.plain)
-            self.type(keys)
-            while select.select([self._handle], [], [], 0.3)[0] and self._read(end):
-                pass
-
     def end(self) -> int:
         """Read until all is said, and return the exit code."""
         end = time.monotonic() + SECONDS_MAX

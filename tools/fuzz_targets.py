@@ -144,7 +144,7 @@ class ConfigTarget(Target):
             lines = [output.json_text(shapes.whole(view, image, (), ()))]
             facts = listing._facts(self.store, view, image, ())
             lines += [printable(fact) for fact in facts]
-            lines.append(listing._label(view, image_id, (), {}).plain)
+            lines += [printable(text) for text, _ in listing._label(view, image_id, (), {})]
             for line in lines:
                 must_show(line)
             self.store.delete(image_id)

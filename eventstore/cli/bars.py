@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from eventstore.cli import output
 from eventstore.progress import Progress
 
 if TYPE_CHECKING:
@@ -80,6 +79,7 @@ class Bar:
 
     def _show(self) -> None:
         """Begin to draw; loading what draws takes a while, in which the work goes on."""
+        from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Display
 
@@ -91,7 +91,7 @@ class Bar:
                 BarColumn(_BAR_WIDTH),
                 TextColumn("{task.fields[count]}", markup=False),
                 TimeElapsedColumn(),
-                console=output.console(to_stderr=True),
+                console=Console(file=sys.stderr),
                 transient=True,
                 redirect_stdout=False,
             )

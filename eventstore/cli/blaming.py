@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from eventstore import digest, references
+from eventstore import references
 from eventstore.blame import Blame
-from eventstore.cli import completing, moments, naming, output, shapes
+from eventstore.cli import completing, layout, moments, naming, output, shapes
 from eventstore.cli.history import Printer
 from eventstore.cli.options import at_option, json_option, open_to_read, store_option
 from eventstore.cli.paging import paged
@@ -36,13 +36,16 @@ def blame(image: str, at: str | None, as_json: bool, store_path: str | None) -> 
             for fact, value, record in _facts(found):
                 output.json_line(shapes.fact(found.image_id, fact, value, record))
             return
-        output.table(
-            (">POSITION", "TIME", "ACTOR", "FACT", "REASON"),
+        is_narrow = layout.is_narrow()
+        when = output.age if is_narrow else output.clock_time
+        layout.table(
+            (">POSITION", "AGE" if is_narrow else "TIME", "ACTOR", "FACT", "REASON"),
             [
-                (f"@{one.position}", output.clock_time(one.time), one.actor, said, one.reason)
-                for said, one in _said(found)
+                (f"@{one.position}", when(one.time), one.actor, said, one.reason)
+                for said, one in _said(found, naming.ShortIds(store))
             ],
             flexible=(4, 2, 3),
+            styles=(layout.PLACE, layout.FAINT),
         )
 
 
@@ -60,12 +63,12 @@ def _facts(found: Blame) -> Iterator[tuple[str, object, Record]]:
         yield "name", named.value, named.record
 
 
-def _said(found: Blame) -> Iterator[tuple[str, Record]]:
+def _said(found: Blame, short: naming.ShortIds) -> Iterator[tuple[str, Record]]:
     """Iterate over the facts of an image in words, and their records."""
     yield ("exists" if found.exists.value else "is gone"), found.exists.record
     if found.parent is not None:
         parent = found.parent.value
-        text = "no parent" if parent is None else f"parent {digest.short(parent)}"
+        text = "no parent" if parent is None else f"parent {short(parent)}"
         orphaned = found.parent.record.image_id != found.image_id
         yield (f"{text}, it was deleted" if orphaned else text), found.parent.record
     if found.built is not None:
@@ -142,7 +145,7 @@ def _print_first(
     if found is None:
         output.note(f"eventstore: it does not hold at @{end}")
         click.get_current_context().exit(1)
-    Printer(as_json=as_json).print(found)
+    Printer(naming.ShortIds(store), as_json=as_json).print(found)
 
 
 def _has_parent(store: ImageStore, image: str, parent: str) -> Predicate:

@@ -39,7 +39,7 @@ def follow(image: str | None, after: str | None, as_json: bool, store_path: str 
     with until_stopped() as stop, open_to_read(store_path) as store:
         image_id = None if image is None else naming.find_ever(store, image)
         start = store.position if after is None else moments.position_of(store, after)
-        printer = Printer(as_json=as_json)
+        printer = Printer(naming.ShortIds(store), as_json=as_json)
         broken = _watch_output(stop)
         for record in store.follow(start, stop=stop):
             if stop.is_set():

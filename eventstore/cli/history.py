@@ -9,13 +9,19 @@ from itertools import islice
 
 import click
 
-from eventstore import digest
-from eventstore.cli import completing, moments, naming, output, shapes
+from eventstore.cli import completing, layout, moments, naming, output, shapes
 from eventstore.cli.options import json_option, open_to_read, store_option
 from eventstore.cli.paging import paged
 from eventstore.diff import ImageChange, ViewDiff
-from eventstore.events import Compacted, Deleted, Record
+from eventstore.events import Compacted, Created, Deleted, Event, Named, Record, Redacted
 from eventstore.store import ImageStore
+
+_STYLES: dict[type[Event], str] = {
+    Created: layout.CAME,
+    Deleted: layout.WENT,
+    Redacted: layout.WENT,
+    Compacted: layout.WENT,
+}
 
 
 @click.command()
@@ -67,7 +73,7 @@ def log(
             backward = not (reverse or follow)
             tell = store.records if image_id is None else partial(store.story, image_id)
             records = tell(after=after, through=through, reverse=backward)
-        printer = Printer(as_json=as_json, image_id=image_id)
+        printer = Printer(naming.ShortIds(store), as_json=as_json, image_id=image_id)
         for record in islice(records, limit):
             printer.print(record)
         if follow:
@@ -77,13 +83,17 @@ def log(
 class Printer:
     """Prints records under a line for each act: when, who, why."""
 
-    def __init__(self, *, as_json: bool, image_id: str | None = None) -> None:
+    def __init__(
+        self, short: naming.ShortIds, *, as_json: bool, image_id: str | None = None
+    ) -> None:
         """Begin.
 
         Args:
+            short: gives the short forms of ids.
             as_json: print JSON.
             image_id: whose story is told; records of others say what they did to it.
         """
+        self._short = short
         self._as_json = as_json
         self._image_id = image_id
         self._act: tuple[object, ...] = ()
@@ -99,18 +109,24 @@ class Printer:
         if act != self._act:
             self._act = act
             heading = (output.clock_time(record.time), record.actor, record.reason)
-            output.line("  ".join(part for part in heading if part), "bold")
-        image_id = digest.short(record.image_id) if record.image_id else "the log"
-        text = f"{f'@{record.position}':>9}  {shapes.kind_of(record.event):<16}  {image_id}"
-        parts = (text, shapes.detail(record.event), did)
-        output.line("  ".join(part for part in parts if part).rstrip())
+            output.line("  ".join(part for part in heading if part), layout.HEADING)
+        image_id = self._short(record.image_id) if record.image_id else "the log"
+        event, said = record.event, shapes.detail(record.event, self._short)
+        layout.pieces(
+            (f"{f'@{record.position}':>9}", layout.PLACE),
+            (f"  {shapes.kind_of(event):<16}  ", _STYLES.get(type(event), "")),
+            (image_id, layout.ID),
+            (f"  {said}" if said else "", layout.NAME if isinstance(event, Named) else ""),
+            (f"  {did}" if did else "", layout.WENT),
+            cut=True,
+        )
 
     def _did(self, record: Record) -> str:
         """Return what a record of another image did to the one whose story is told."""
         if self._image_id is None or record.image_id == self._image_id:
             return ""
         did = "orphaned" if isinstance(record.event, Deleted | Compacted) else "taken from"
-        return f"{did} {digest.short(self._image_id)}"
+        return f"{did} {self._short(self._image_id)}"
 
 
 def _follow(store: ImageStore, after: int, image_id: str | None, printer: Printer) -> None:
@@ -140,27 +156,36 @@ def diff(a: str, b: str | None, as_json: bool, store_path: str | None) -> None:
         output.line(
             f"@{found.before} to @{found.after}: {len(found.created)} created,"
             f" {len(found.deleted)} deleted, {len(found.changed)} changed",
-            "dim",
+            layout.FAINT,
         )
-        for text in _differences(found):
-            output.line(text)
+        _print_differences(store, found)
 
 
-def _differences(found: ViewDiff) -> Iterator[str]:
-    for image_id in found.created:
-        yield f"+ {digest.short(image_id)}"
-    for image_id in found.deleted:
-        yield f"- {digest.short(image_id)}"
-    for change in found.changed:
-        yield f"~ {digest.short(change.image_id)}"
-        yield from (f"    {text}" for text in _changes(change))
+def _print_differences(store: ImageStore, found: ViewDiff) -> None:
+    """Print a line for each image, with the names that it has, or had when it was there."""
+    short = naming.ShortIds(store)
+    names = naming.by_image(store, store.as_of(position=found.after))
+    gone = naming.by_image(store, store.as_of(position=found.before)) if found.deleted else {}
+    changes = {change.image_id: list(_changes(change, short)) for change in found.changed}
+    for sign, style, listed, named in (
+        ("+", layout.CAME, found.created, names),
+        ("-", layout.WENT, found.deleted, gone),
+        ("~", layout.PLACE, changes, names),
+    ):
+        for image_id in listed:
+            labels = "".join(f"  {name}" for name in naming.given(named.get(image_id, ())))
+            layout.pieces(
+                (f"{sign} ", style), (short(image_id), layout.ID), (labels, layout.NAME), cut=True
+            )
+            for text in changes.get(image_id, ()):
+                layout.pieces((f"    {text}", ""), cut=True)
 
 
-def _changes(change: ImageChange) -> Iterator[str]:
+def _changes(change: ImageChange, short: naming.ShortIds) -> Iterator[str]:
     if change.recreated:
         yield "created again"
     if change.parent is not None:
-        yield f"parent {output.short(change.parent[0])} → {output.short(change.parent[1])}"
+        yield f"parent {short(change.parent[0])} → {short(change.parent[1])}"
     if change.last_updated is not None:
         was, now = change.last_updated
         yield f"last updated {output.clock_time(was)} → {output.clock_time(now)}"

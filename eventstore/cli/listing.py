@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import click
 
-from eventstore import digest
-from eventstore.cli import completing, moments, naming, output, shapes
+from eventstore.cli import completing, layout, moments, naming, output, shapes
 from eventstore.cli.options import at_option, json_option, open_to_read, store_option
 from eventstore.cli.paging import paged
 from eventstore.errors import CorruptionError, RedactedError
@@ -18,11 +16,9 @@ from eventstore.image import ContainerConfig, Image
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
 
-if TYPE_CHECKING:
-    from rich.text import Text
-    from rich.tree import Tree
-
 _DEPTH_MAX = 200
+_INDENT = 16
+_STYLES = {"id": layout.ID, "parent": layout.ID, "child": layout.ID, "name": layout.NAME}
 _NO_CONFIG, _REDACTED = "no sound config", "redacted"
 Unreadable = CorruptionError | RedactedError
 
@@ -36,7 +32,7 @@ def _headline(view: ImageView, when: str | None) -> None:
     """Say which moment was understood, where the past was asked for."""
     if when is not None:
         when = output.clock_time(view.time) if view.position else "before the first record"
-        output.line(f"as of @{view.position}, {when}", "dim")
+        output.line(f"as of @{view.position}, {when}", layout.FAINT)
 
 
 @click.command()
@@ -60,22 +56,22 @@ def ls(everything: bool, at: str | None, as_json: bool, store_path: str | None) 
                     output.json_line(shapes.unreadable(view, name, names.get(name, ()), fault))
                 return
             _headline(view, at)
-            rows = [_row(view, image) for image in images]
-            rows += [_row_without_config(view, name, fault) for name, fault in faults.items()]
+            short = naming.ShortIds(store)
+            rows = [_row(view, image, short) for image in images]
+            rows += [
+                _row_without_config(view, name, fault, short) for name, fault in faults.items()
+            ]
             listed = [image.id for image in images] + list(faults)
-            output.table(
+            layout.table(
                 ("IMAGE ID", "AGE", "PLATFORM", ">LAYERS", "UPDATED", "PARENT", "BUILT", "NAMES"),
                 [
-                    (*row, ", ".join(_tags(names.get(image_id, ()))) or "-")
+                    (*row, ", ".join(naming.given(names.get(image_id, ()))) or "-")
                     for image_id, row in zip(listed, rows, strict=True)
                 ],
                 flexible=(7, 2),
+                dispensable=(4, 6),
+                styles=(layout.ID, layout.FAINT, "", "", layout.FAINT, layout.ID, "", layout.NAME),
             )
-
-
-def _tags(names: Sequence[str]) -> list[str]:
-    """Return the names that people gave; one with a digest says what the registry had."""
-    return [name for name in names if "@" not in name]
 
 
 @contextmanager
@@ -106,12 +102,14 @@ def _no_config(fault: Unreadable) -> str:
     return _REDACTED if isinstance(fault, RedactedError) else _NO_CONFIG
 
 
-def _row_without_config(view: ImageView, image_id: str, fault: Unreadable) -> tuple[str, ...]:
+def _row_without_config(
+    view: ImageView, image_id: str, fault: Unreadable, short: naming.ShortIds
+) -> tuple[str, ...]:
     """Return what the log says of an image whose config does not check."""
-    parent = output.short(view.get_parent(image_id))
+    parent = short(view.get_parent(image_id))
     updated = output.age(view.get_last_updated(image_id))
     built = "here" if view.is_built_locally(image_id) else "-"
-    return (digest.short(image_id), "?", _no_config(fault), "?", updated, parent, built)
+    return (short(image_id), "?", _no_config(fault), "?", updated, parent, built)
 
 
 def _newest_first(image: Image) -> tuple[bool, int, str]:
@@ -119,14 +117,14 @@ def _newest_first(image: Image) -> tuple[bool, int, str]:
     return image.created_ns is None, -(image.created_ns or 0), image.id
 
 
-def _row(view: ImageView, image: Image) -> tuple[str, ...]:
+def _row(view: ImageView, image: Image, short: naming.ShortIds) -> tuple[str, ...]:
     return (
-        digest.short(image.id),
+        short(image.id),
         output.age(image.created),
         _platform(image),
         str(len(image.root_fs.diff_ids)),
         output.age(view.get_last_updated(image.id)),
-        output.short(image.parent),
+        short(image.parent),
         "here" if view.is_built_locally(image.id) else "-",
     )
 
@@ -163,7 +161,7 @@ def tree(image: str | None, at: str | None, as_json: bool, store_path: str | Non
                     output.json_line({"depth": depth} | shape)
                 return
             _headline(view, at)
-            _print_trees(view, roots, names, faults)
+            _print_trees(store, view, roots, names, faults)
 
 
 def _walk(view: ImageView, roots: list[str]) -> Iterator[tuple[int, str]]:
@@ -176,42 +174,35 @@ def _walk(view: ImageView, roots: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def _print_trees(
+    store: ImageStore,
     view: ImageView,
     roots: list[str],
     names: dict[str, list[str]],
     faults: dict[str, Unreadable],
 ) -> None:
-    from rich.tree import Tree
-
+    short = naming.ShortIds(store)
     for root in roots:
-        branches: list[Tree] = []
-        for depth, image_id in _walk(view, [root]):
-            if depth > _DEPTH_MAX:
-                continue
+        nodes = [node for node in _walk(view, [root]) if node[0] <= _DEPTH_MAX]
+        before = layout.branches([depth for depth, _ in nodes])
+        for branch, (_, image_id) in zip(before, nodes, strict=True):
             label = _label(view, image_id, names.get(image_id, ()), faults)
-            branch = Tree(label) if depth == 0 else branches[depth - 1].add(label)
-            del branches[depth:]
-            branches.append(branch)
-        output.put(branches[0])
+            style = layout.ID if view.children(image_id) else f"bold {layout.ID}"
+            layout.pieces((branch, layout.FAINT), (short(image_id), style), *label, cut=True)
 
 
 def _label(
     view: ImageView, image_id: str, names: Sequence[str], faults: dict[str, Unreadable]
-) -> Text:
-    from rich.text import Text
-
+) -> Iterator[layout.Piece]:
+    """Iterate over what is said of an image in a tree, behind its id."""
     image = _look(view, image_id, faults)
     if image is None:
         age, made_by = "?", _no_config(faults[image_id])
     else:
         steps = [step.created_by for step in image.history if step.created_by]
         age, made_by = output.age(image.created), output.cell(steps[-1]) if steps else ""
-    label = Text(no_wrap=True, overflow="ellipsis")
-    label.append(digest.short(image_id), "bold" if not view.children(image_id) else "")
-    label.append("".join(f"  {name}" for name in _tags(names)), "cyan")
-    label.append(f"  {age}", "dim")
-    label.append(f"  {made_by}" if made_by else "")
-    return label
+    yield "".join(f"  {name}" for name in naming.given(names)), layout.NAME
+    yield f"  {age}", layout.FAINT
+    yield f"  {made_by}" if made_by else "", ""
 
 
 @click.command()
@@ -242,7 +233,7 @@ def show(image: str, at: str | None, raw: bool, as_json: bool, store_path: str |
             return
         _headline(view, at)
         for name, value in _facts(store, view, found, names):
-            output.line(f"{name + ':':<16}{value}")
+            layout.fact(name, value, _INDENT, _STYLES.get(name, ""))
 
 
 def _facts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -161,12 +161,46 @@ def find_meant(store: ImageStore, term: str) -> str:
             return store.resolve(term)
 
 
+class ShortIds:
+    """Gives ids the short form in which a store tells an image from all others that it ever had."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+        self._known: dict[str, str] = {}
+
+    def __call__(self, image_id: str | None) -> str:
+        """Return the short form of an id, of twelve digits or more; a dash for none."""
+        if image_id is None:
+            return "-"
+        found = self._known.get(image_id)
+        if found is None:
+            found = self._known[image_id] = self._look_up(image_id)
+        return found
+
+    def _look_up(self, image_id: str) -> str:
+        for length in range(digest.SHORT_LENGTH, digest.DIGEST_SIZE * 2):
+            found = digest.short(image_id, length)
+            try:
+                self._store.search_history(found)
+            except AmbiguousDigestError:
+                continue
+            except EventStoreError:  # it is not there, or what would tell is damaged
+                pass
+            return found
+        return digest.short(image_id, digest.DIGEST_SIZE * 2)
+
+
 def by_image(store: ImageStore, view: ImageView) -> dict[str, list[str]]:
     """Return the names of the images of a view, in their familiar form, by id."""
     found: dict[str, list[str]] = {}
     for name, image_id in store.tags(view.position).items():
         found.setdefault(image_id, []).append(references.shown(name))
     return found
+
+
+def given(names: Sequence[str]) -> list[str]:
+    """Return the names that people gave; one with a digest says what the registry had."""
+    return [name for name in names if "@" not in name]
 
 
 def _named(store: ImageStore, term: str, position: int) -> str | None:

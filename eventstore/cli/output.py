@@ -3,8 +3,7 @@
 What comes from a store or a source (actors, reasons, configs, file names) may hold anything, also
 terminal escapes that hide or forge lines. Nothing of it reaches a terminal as it is: what steers a
 terminal, changes the direction of text or cannot be seen is shown as an escape, in JSON as JSON
-escapes it. Tables fit the terminal; into a pipe they go uncut, one line a row, but for cells of
-thousands of characters. JSON is one object a line, in UTC, with nothing shortened.
+escapes it. JSON is one object a line, in UTC, with nothing shortened.
 
 `rich` and `humanize` take longer to load than most commands take, so they are loaded where they are
 used.
@@ -16,21 +15,18 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
+from functools import cache
+from typing import Any, TextIO, TypeGuard
 
 import msgspec
 
 from eventstore import digest
 from eventstore.printable import IN_ASCII_JSON, IN_JSON, is_plain, printable
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
 CELL_LENGTH_MAX = 2000
-_PIPE_WIDTH = 100_000
 
 
 def cell(value: object) -> str:
@@ -67,101 +63,36 @@ class LogHandler(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
-def console(*, to_stderr: bool = False) -> Console:
-    """Return a console for standard output, or standard error."""
+def styled(text: object, style: str = "") -> str:
+    """Return a printable text, with what lets the terminal show it in a style of `rich`."""
+    before, behind = _codes(style, sys.stdout.isatty())
+    shown = printable(text)
+    return f"{before}{shown}{behind}" if shown else ""
+
+
+@cache
+def _codes(style: str, is_terminal: bool) -> tuple[str, str]:
+    """Return what begins and ends a style, nothing where there are no colours."""
+    if not (style and is_terminal):
+        return "", ""
     from rich.console import Console
+    from rich.text import Text
 
-    class Plain(Console):
-        """A console that leaves it to the command what a reader that has gone away means."""
-
-        def on_broken_pipe(self) -> None:
-            """Go on as if rich had not met it: it would end the process in its own way."""
-            raise BrokenPipeError
-
-    stream = sys.stderr if to_stderr else sys.stdout
-    width = None if stream.isatty() else _PIPE_WIDTH
-    return Plain(
-        file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False
-    )
-
-
-def put(shown: RenderableType, *, soft_wrap: bool = False) -> None:
-    """Print what rich lays out, with no blanks at the ends of lines."""
-    screen = console()
-    with screen.capture() as laid_out:
-        screen.print(shown, soft_wrap=soft_wrap)
-    sys.stdout.write("".join(text.rstrip() + "\n" for text in laid_out.get().splitlines()))
+    # Not to standard output: rich would end the process in its own way if its reader had gone.
+    taken = io.StringIO()
+    Console(file=taken, force_terminal=True).print(Text("|", style), end="")
+    before, _, behind = taken.getvalue().partition("|")
+    return before, behind
 
 
 def line(text: object = "", style: str = "") -> None:
     """Print one line, cut nowhere."""
-    if style:
-        from rich.text import Text
-
-        put(Text(printable(text), style=style), soft_wrap=True)
-    else:
-        sys.stdout.write(printable(text) + "\n")
+    sys.stdout.write(styled(text, style) + "\n")
 
 
 def note(text: str) -> None:
     """Print one line for people on standard error."""
     sys.stderr.write(printable(text) + "\n")
-
-
-_CUT_WIDTH_MIN = 8
-
-
-def table(
-    headings: Sequence[str], rows: Iterable[Sequence[object]], *, flexible: Collection[int]
-) -> None:
-    """Print a table.
-
-    Args:
-        headings: of the columns; one that starts with `>` is set to the right.
-        rows: of cells; what is no text is turned into it.
-        flexible: the columns that are cut where the terminal is too narrow, the first one first.
-    """
-    from rich.table import Table
-    from rich.text import Text
-
-    cells = [[cell(value) for value in row] for row in rows]
-    screen = console()
-    room = _room(headings, cells, flexible, screen.width)
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, heading in enumerate(headings):
-        grid.add_column(
-            heading.removeprefix(">"),
-            justify="right" if heading.startswith(">") else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=None if number in flexible else _width(heading),
-            max_width=room.get(number),
-        )
-    for row in cells:
-        grid.add_row(*map(Text, row))
-    put(grid)
-
-
-def _room(
-    headings: Sequence[str], rows: list[list[str]], flexible: Collection[int], width: int
-) -> dict[int, int]:
-    """Return how wide the columns may be that are cut, so that no other one has to be."""
-    from rich.cells import cell_len
-
-    widths = [
-        max([_width(heading), *(cell_len(row[number]) for row in rows)])
-        for number, heading in enumerate(headings)
-    ]
-    over = sum(widths) + 2 * len(widths) - width
-    room: dict[int, int] = {}
-    for number in flexible:
-        room[number] = max(_CUT_WIDTH_MIN, widths[number] - max(over, 0))
-        over -= widths[number] - room[number]
-    return room
-
-
-def _width(heading: str) -> int:
-    return len(heading.removeprefix(">"))
 
 
 def path_text(path: str) -> str:

@@ -121,11 +121,10 @@ class _Pager(io.RawIOBase):
         self._dropping = True
 
     def wait(self) -> None:
-        """Wait until the user leaves the pager.
-
-        An interrupt is the pager's own affair; SIGTERM, which is another exception, ends both.
+        """Wait until the user leaves the pager, whatever signals come: the terminal is its own.
 
         Raises:
+            KeyboardInterrupt: SIGTERM has come meanwhile; an interrupt was the pager's affair.
             click.UsageError: the shell could not run it.
         """
         self.drop()
@@ -133,16 +132,16 @@ class _Pager(io.RawIOBase):
             return
         assert self._process.stdin is not None
         self._process.stdin.close()
-        code: int | None = None
-        while code is None:
+        terminated: KeyboardInterrupt | None = None
+        while self._process.returncode is None:
             try:
-                code = self._process.wait()
+                self._process.wait()
             except KeyboardInterrupt as error:
                 if type(error) is not KeyboardInterrupt:
-                    self._process.terminate()
-                    self._process.wait()
-                    raise
-        if code in _NOT_RUN:
+                    terminated = error
+        if terminated is not None:
+            raise terminated
+        if self._process.returncode in _NOT_RUN:
             raise click.UsageError(f"the pager {self._command!r} cannot be run")
 
 

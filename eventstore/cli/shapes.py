@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -39,10 +39,15 @@ def kind_of(event: Event) -> str:
     return KINDS[type(event)]
 
 
-def detail(event: Event) -> str:
-    """Return in a few words what an event says, apart from its kind and its image."""
+def detail(event: Event, short: Callable[[str], str] = digest.short) -> str:
+    """Return in a few words what an event says, apart from its kind and its image.
+
+    Args:
+        event: what happened.
+        short: gives the short form of an image's id.
+    """
     if isinstance(event, ParentSet):
-        return f"parent {digest.short(event.parent_id)}" if event.parent_id else "no parent"
+        return f"parent {short(event.parent_id)}" if event.parent_id else "no parent"
     if isinstance(event, LastUpdatedSet):
         return clock_time(event.instant)
     if isinstance(event, Described):

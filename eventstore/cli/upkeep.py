@@ -8,7 +8,7 @@ from datetime import timedelta
 import click
 
 from eventstore import clock
-from eventstore.cli import backups, bars, output, shapes
+from eventstore.cli import backups, bars, layout, output, shapes
 from eventstore.cli.options import (
     json_option,
     open_to_read,
@@ -134,7 +134,7 @@ def info(as_json: bool, store_path: str | None) -> None:
             ("size on disk", size(store.size_on_disk())),
         )
         for name, value in facts:
-            line(f"{name + ':':<14}{value}")
+            layout.fact(name, value, 14)
         if ahead_ns > CLOCK_BEHIND_NS:
             ahead = timedelta(seconds=ahead_ns // clock.NANOSECONDS)
             line(

@@ -72,7 +72,7 @@ def test_blame_fits_the_terminal(
     command: Command, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In 80 columns, where nobody writes long reasons or anybody does."""
-    monkeypatch.setattr("eventstore.cli.output._PIPE_WIDTH", 80)
+    monkeypatch.setattr("eventstore.cli.layout.width", lambda: 80)
     with ImageStore.open(path, actor="a-long-name@a-long-host.example.com") as store:
         store.set_last_updated(B, reason="because " * 40)
         store.tag("registry.example.com/some/long/path/of/a/team/app:1.0", B, reason="x" * 90)

@@ -136,24 +136,59 @@ def test_less_shows_a_screen_and_is_left_with_q(synced: Host) -> None:
 
 
 @needs_less
-def test_less_survives_an_interrupt_and_shows_what_is_short_at_once(synced: Host) -> None:
-    """Ctrl-C is its own; what fits on the screen needs no key."""
-    with on_terminal(["-s", synced.path, "ls", "-a"]) as terminal:
-        terminal.wait_for("IMAGE ID", last=":")
-        terminal.type("\x03")
-        terminal.press("G", until="(END)")
-        terminal.type("q")
-        assert terminal.end() == 0
-    assert "Traceback" not in terminal.plain
+def test_less_shows_what_is_short_at_once(synced: Host) -> None:
+    """What fits on the screen needs no key."""
     with on_terminal(["-s", synced.path, "log", "-n", "2"]) as terminal:
         assert terminal.end() == 0
+    assert "@412" in terminal.plain
 
 
-@needs_less
-def test_a_terminated_command_takes_its_pager_along(synced: Host) -> None:
-    """Nobody is left with a terminal that a forgotten `less` reads."""
-    with on_terminal(["-s", synced.path, "log"]) as terminal:
-        terminal.wait_for("@413", last=":")
+# Shows all, says when it is interrupted, and is left with a key.
+PATIENT = "trap 'echo caught' INT; cat; echo shown; until read key </dev/tty; do :; done; echo left"
+
+
+def test_the_pager_survives_an_interrupt(synced: Host) -> None:
+    """Ctrl-C is its own affair: the command waits until it is left, and has done nothing wrong."""
+    arguments = ["-s", synced.path, "ls", "-a"]
+    with on_terminal(arguments, environment=through(PATIENT)) as terminal:
+        terminal.wait_for("shown\n")
+        terminal.type("\x03")
+        terminal.wait_for("caught")
+        terminal.type("\n")
+        assert terminal.end() == 0
+    assert terminal.plain.endswith("left\n")
+
+
+def test_a_terminated_command_waits_for_its_pager_as_git_does(synced: Host) -> None:
+    """Nobody is left with a terminal that a forgotten pager reads; the code tells what came."""
+    arguments = ["-s", synced.path, "log"]
+    with on_terminal(arguments, environment=through(PATIENT)) as terminal:
+        terminal.wait_for("shown\n")
         terminal.process.terminate()
+        terminal.type("\n")
         assert terminal.end() == 143
+    assert "left\n" in terminal.plain
     assert "Traceback" not in terminal.plain
+
+
+# Prints more than a pipe holds, so that it waits for whoever reads.
+ENDLESS = """
+import sys
+from eventstore.cli import layout
+from eventstore.__main__ import main
+layout.pieces = lambda *pieces, cut: sys.stdout.write("x" * 100_000)
+sys.exit(main())
+"""
+
+
+def test_an_interrupt_before_all_is_printed_ends_the_command(synced: Host) -> None:
+    """When the pager is left, which reads nothing here; what is not printed yet is dropped."""
+    environment = through(PATIENT.replace("cat;", "").replace("shown", "began"))
+    arguments = ["-s", synced.path, "log"]
+    with on_terminal(arguments, environment=environment, program=("-c", ENDLESS)) as terminal:
+        terminal.wait_for("began")
+        terminal.type("\x03")
+        terminal.wait_for("caught")
+        terminal.type("\n")
+        assert terminal.end() == 130
+    assert terminal.plain.index("left\n") < terminal.plain.index("eventstore: interrupted")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 
@@ -20,6 +15,7 @@ from cli_types import Host
 from eventstore import ImageStore
 from making import config
 from store.children import PACKAGE
+from terminals import screen
 
 COMMAND = [sys.executable, "-P", "-m", "eventstore"]
 
@@ -172,33 +168,11 @@ def test_follow_shows_what_other_processes_write_until_it_is_interrupted(tmp_pat
     assert "Traceback" not in said
 
 
-def on_a_terminal(*arguments: str | Path, columns: int = 80) -> str:
-    """Return what the command prints on a terminal of so many columns."""
-    parent, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = os.environ | {"TERM": "xterm", "NO_COLOR": "1"}
-    environment.pop("COLUMNS", None)
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], stdout=child, stderr=child, stdin=child, env=environment
-    )
-    os.close(child)
-    parts: list[bytes] = []
-    try:
-        while part := os.read(parent, 65536):
-            parts.append(part)
-    except OSError:
-        pass  # Linux says EIO when the other end has gone.
-    os.close(parent)
-    assert process.wait() == 0
-    return b"".join(parts).decode().replace("\r\n", "\n")
-
-
 @pytest.mark.parametrize("arguments", [["ls"], ["ls", "-a"], ["tree"], ["diff", "@206"]])
 def test_listings_fit_a_terminal_of_80_columns(synced: Host, arguments: list[str]) -> None:
     """Nothing wraps, and ids are whole."""
-    lines = on_a_terminal(*arguments, "-s", synced.path).splitlines()
-    assert lines
-    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    plain = screen([*arguments, "-s", synced.path], columns=80).plain.splitlines()
+    assert plain
     assert [line for line in plain if len(line) > 80] == []
     if arguments[0] == "ls":
         assert plain[0].split()[-1] == "NAMES"

@@ -151,8 +151,9 @@ def test_diff_counts_and_names_what_changed(command: Command, synced: Host) -> N
     assert set(found["deleted"]) == set(listed("host-a-1")) - set(listed("host-a-2"))
     lines = command("diff", f"@{first}", f"@{second}", "-s", synced.path).lines
     for mark, key in (("+", "created"), ("-", "deleted")):
-        shown = [line for line in lines if line[0] == mark]
+        shown = [line[:14] for line in lines if line[0] == mark]
         assert shown == [f"{mark} {image_id[7:19]}" for image_id in found[key]]
+    assert "- 0cb1c2c6f397  app/web:1.0" in lines  # the name that it had when it was there
     assert sum(line[0] == "~" for line in lines) == len(found["changed"])
     to_now = command("diff", f"@{first}", "--json", "-s", synced.path).json[0]
     assert to_now["after"] == synced.ends[-1]
