@@ -79,7 +79,7 @@ def rm(
 
 @click.command("set-parent")
 @click.argument("image", shell_complete=completing.present)
-@click.argument("parent", required=False)
+@click.argument("parent", required=False, shell_complete=completing.present)
 @click.option("--none", "no_parent", is_flag=True, help="Take the parent away.")
 @write_options
 @store_option
@@ -91,7 +91,7 @@ def set_parent(
     reason: str | None,
     store_path: str | None,
 ) -> None:
-    """Make PARENT the parent of IMAGE."""
+    """Make PARENT, which is named as IMAGE is, the parent of IMAGE."""
     if (parent is None) != no_parent:
         raise click.UsageError("give either PARENT or --none")
     with open_to_write(store_path, actor=actor) as store:
@@ -121,7 +121,7 @@ def mark_built(
 
 @click.command()
 @_images
-@click.option("--time", "when", metavar="WHEN", help="When; now if not given.")
+@click.option("--time", "when", metavar="TIME", help="When; now if not given.")
 @write_options
 @store_option
 def touch(
@@ -143,7 +143,7 @@ def touch(
 
 
 @click.command()
-@click.argument("image", shell_complete=completing.present)
+@click.argument("image", shell_complete=completing.ever)
 @click.option("--reason", "-m", metavar="TEXT", required=True, help="Why; kept in the log.")
 @click.option("--actor", metavar="WHO", help="Who; user@host if not given.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")

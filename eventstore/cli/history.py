@@ -139,13 +139,13 @@ def _follow(store: ImageStore, after: int, image_id: str | None, printer: Printe
 
 
 @click.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="[B]", required=False)
+@click.argument("a", metavar="WHEN")
+@click.argument("b", metavar="[WHEN]", required=False)
 @json_option
 @store_option
 @paged
 def diff(a: str, b: str | None, as_json: bool, store_path: str | None) -> None:
-    """Show what differs between the moments A and B; B is now if not given."""
+    """Show what differs between two moments; the second is now if not given."""
     with open_to_read(store_path) as store:
         before = moments.position_of(store, a)
         after = store.position if b is None else moments.position_of(store, b)

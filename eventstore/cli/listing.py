@@ -42,7 +42,10 @@ def _headline(view: ImageView, when: str | None) -> None:
 @store_option
 @paged
 def ls(everything: bool, at: str | None, as_json: bool, store_path: str | None) -> None:
-    """List images, newest first; those without children, unless --all is given."""
+    """List images, newest first; those without children, unless --all is given.
+
+    On a terminal that is too narrow for all columns, UPDATED and BUILT are left out.
+    """
     with open_to_read(store_path) as store:
         view = _view(store, at)
         with _faults_last() as faults:
@@ -213,7 +216,7 @@ def _label(
 @store_option
 @paged
 def show(image: str, at: str | None, raw: bool, as_json: bool, store_path: str | None) -> None:
-    """Show all that is known of IMAGE, named by any unique start of its id, or by name."""
+    """Show all that is known of IMAGE."""
     with open_to_read(store_path) as store:
         view = _view(store, at)
         image_id = naming.find(store, view, image)

@@ -38,6 +38,7 @@ from eventstore.cli import (
     compacting,
     completing,
     demo,
+    examples,
     exports,
     following,
     history,
@@ -109,7 +110,11 @@ def _say_version(context: click.Context, _: click.Parameter, asked: bool) -> Non
 @click.option(
     "--store", "-s", "store_path", metavar="PATH", envvar="EVENTSTORE_PATH", help=STORE_HELP
 )
-@click.option("--no-pager", is_flag=True, help="Print without a pager.")
+@click.option(
+    "--no-pager",
+    is_flag=True,
+    help="Print without a pager, which is EVENTSTORE_PAGER, else PAGER, else less.",
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -165,6 +170,7 @@ for _command in (
     demo.demo,
 ):
     cli.add_command(_command)
+examples.explain(cli)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -30,7 +30,7 @@ def at_option(command: _F) -> _F:
     return click.option(
         "--at",
         metavar="WHEN",
-        help="The past: a position (@120), a time, or a phrase such as '2 hours ago'.",
+        help="Look at this moment of the past; now if not given.",
     )(command)
 
 

@@ -31,8 +31,7 @@ _title_option = click.option(
 @click.option(
     "--since",
     metavar="WHEN",
-    help="Begin at this moment (@120, a time, or a phrase); as far back as there is anything"
-    " if not given.",
+    help="Begin at this moment; as far back as there is anything if not given.",
 )
 @click.option(
     "--title", metavar="TEXT", help="What the page is called; the store's path, if not given."

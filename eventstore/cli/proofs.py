@@ -195,8 +195,8 @@ def audit(since: str, key_texts: Sequence[str], as_json: bool, store_path: str |
 
 
 @click.command()
-@click.argument("name")
-@click.option("--output", "-o", metavar="FILE", help="The new file; NAME.key if not given.")
+@click.argument("name", metavar="KEYNAME")
+@click.option("--output", "-o", metavar="FILE", help="The new file; KEYNAME.key if not given.")
 def keygen(name: str, output: str | None) -> None:
     """Make a key to sign checkpoints with, and print the public key by which they are checked.
 

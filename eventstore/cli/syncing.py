@@ -29,7 +29,7 @@ PREFIX = "docker://"
 @click.option(
     "--os",
     "system",
-    metavar="NAME",
+    metavar="OS",
     help="Operating system of Docker's host; this one's if not given.",
 )
 @write_options

@@ -19,7 +19,7 @@ _dry_run_option = click.option(
 
 
 @click.command()
-@click.argument("batch", metavar="BATCH|@POSITION")
+@click.argument("batch", metavar="@POSITION")
 @click.option("--only", is_flag=True, help="Only that one record, not its whole batch.")
 @_dry_run_option
 @json_option
