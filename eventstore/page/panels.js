@@ -72,6 +72,7 @@ class Panels {
     const detail = history.detail(at);
     if (detail !== "") entry.append(element("span", "detail", detail));
     if (did !== "") entry.append(element("span", "detail", did));
+    if (isLater) entry.append(element("span", "quiet", "later"));
     return entry;
   }
 

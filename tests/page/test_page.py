@@ -125,6 +125,8 @@ def test_an_image_shows_its_story_and_leads_to_its_moments(
     )
     assert "It is not there" not in page.inner_text("#image")
     assert page.inner_text("#found") == "1 image found at this moment"
+    later = page.locator("#image .records li", has_text="later").locator(".link:not(.id)")
+    assert later.all_inner_texts() == [f"@{position}" for position in story if position > first]
     page.wait_for_function(f"() => location.hash === '#@{first}/{image[7:]}'")
     page.reload()
     assert page.inner_text("#now").startswith(f"@{first},")
