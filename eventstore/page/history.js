@@ -336,7 +336,19 @@ class History {
         if (what.length > 0) changed.push([image, what]);
       }
     }
-    return { created, deleted, changed };
+    return { created, deleted, changed, named: this.namedBetween(before, after) };
+  }
+
+  /** Return the names that went from one image to another, with these; -1 for none. */
+  namedBetween(before, after) {
+    const found = [];
+    this.names.forEach((name, number) => {
+      const [was, is] = [before.meant(number), after.meant(number)];
+      // What came or went with its image is said there.
+      const isOwn = (was < 0 && !before.has(is)) || (is < 0 && !after.has(was));
+      if (was !== is && !isOwn && !name.includes("@")) found.push([name, was, is]);
+    });
+    return found.sort(([one], [other]) => (one < other ? -1 : 1));
   }
 
   changesOf(image, before, after) {

@@ -137,7 +137,8 @@ class Page {
   /** Say how many images a search has found. */
   told() {
     const gone = this.wanted === null ? [] : this.goneFound();
-    const there = this.wanted === null ? "" : `${counted(this.tree.rows.length, "image")} found at this moment`;
+    const what = byId("show").value === "heads" ? " without children" : "";
+    const there = this.wanted === null ? "" : `${counted(this.tree.rows.length, "image")}${what} found at this moment`;
     say(there + (gone.length > 0 ? `; ${grouped(gone.length)} not there now:` : ""), "count");
     refill(byId("gone"), this.panels.some(gone));
   }

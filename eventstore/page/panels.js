@@ -72,6 +72,7 @@ class Panels {
     const detail = history.detail(at);
     if (detail !== "") entry.append(element("span", "detail", detail));
     if (did !== "") entry.append(element("span", "detail", did));
+    if (isLater) entry.append(element("span", "quiet", "later"));
     return entry;
   }
 
@@ -121,11 +122,11 @@ class Panels {
 
   /** Return what differs between two states. */
   changes(before, after) {
-    const { created, deleted, changed } = this.history.between(before, after);
+    const { created, deleted, changed, named } = this.history.between(before, after);
     const summary = element("p", "summary");
     summary.append(this.moment(before.position), " to ", this.moment(after.position));
     const counts = `: ${grouped(created.length)} created, ${grouped(deleted.length)} deleted, ${grouped(changed.length)} changed`;
-    summary.append(counts);
+    summary.append(counts, named.length > 0 ? `; ${counted(named.length, "name")} moved` : "");
     const list = element("ul", "differences");
     const names = [before, after].map((state) => this.history.namesIn(state));
     const add = (sign, className, image, details) => {
@@ -139,7 +140,13 @@ class Panels {
     created.slice(0, LISTED_MAX).forEach((image) => add("+", "created", image, []));
     deleted.slice(0, LISTED_MAX).forEach((image) => add("−", "deleted", image, []));
     changed.slice(0, LISTED_MAX).forEach(([image, what]) => add("~", "changed", image, what));
-    const hidden = [created, deleted, changed].reduce((sum, all) => sum + Math.max(0, all.length - LISTED_MAX), 0);
+    for (const [name, was, is] of named.slice(0, LISTED_MAX)) {
+      const entry = element("li", "moved");
+      const [from, to] = [was, is].map((image) => (image < 0 ? "none" : this.image(image)));
+      entry.append(element("span", "sign", "~"), element("span", "name", name), from, "→", to);
+      list.append(entry);
+    }
+    const hidden = [created, deleted, changed, named].reduce((sum, all) => sum + Math.max(0, all.length - LISTED_MAX), 0);
     const parts = [summary, list];
     if (hidden > 0) parts.push(element("p", "quiet", `and ${grouped(hidden)} more`));
     return parts;

@@ -106,7 +106,7 @@ class PageServer:
 
     async def _events(self, after: int) -> AsyncGenerator[bytes]:
         """Yield the records behind a position, and then those that come."""
-        history = PageHistory(self._store)
+        history = await run_in_threadpool(PageHistory, self._store)
         still = 0
         while not self.stop.is_set():
             rows = await run_in_threadpool(history.updates, after, UPDATES_MAX)

@@ -92,3 +92,18 @@ def test_a_page_that_is_open_for_long_keeps_few_states(store: ImageStore, shown:
     assert page.evaluate("page.history.states.length") <= 2 * page.evaluate("STATES_MAX")
     wanted = [*range(1, store.position, 97), store.position]
     assert page.evaluate(STATES, wanted) == [expected_at(store, one) for one in wanted]
+
+
+def test_short_ids_are_as_long_as_they_must_be(store: ImageStore, shown: Shown) -> None:
+    """Of images that have come as well, whose ids may begin with the same digits."""
+    page = shown(store)
+    starts = ["0" * 20, "0" * 13 + "1", "0" * 12 + "2", "f", "e" * 30, "e" * 29 + "1"]
+    shape = {"time": 0, "kind": 0, "of": None, "who": "", "why": "", "batch": 0, "facts": None}
+    for number, start in enumerate(starts):
+        take(page, [{"position": number + 1, "image": f"{start:a<64}", **shape}])
+    found = page.evaluate("page.history.id.map((id, image) => [id, page.history.short(image)])")
+    for identifier, short in found:
+        assert identifier.startswith(short)
+        assert [one for one, _ in found if one.startswith(short)] == [identifier]
+        others = [one for one, _ in found if one != identifier]
+        assert len(short) == 12 or any(one.startswith(short[:-1]) for one in others)

@@ -125,6 +125,8 @@ def test_an_image_shows_its_story_and_leads_to_its_moments(
     )
     assert "It is not there" not in page.inner_text("#image")
     assert page.inner_text("#found") == "1 image found at this moment"
+    later = page.locator("#image .records li", has_text="later").locator(".link:not(.id)")
+    assert later.all_inner_texts() == [f"@{position}" for position in story if position > first]
     page.wait_for_function(f"() => location.hash === '#@{first}/{image[7:]}'")
     page.reload()
     assert page.inner_text("#now").startswith(f"@{first},")
@@ -158,7 +160,7 @@ def test_what_changed_is_what_diff_prints(
         drag(page, after)
         (found,) = listed(host, "diff", f"@{before}", f"@{after}", capsys=capsys)
         counts = [len(found[part]) for part in ("created", "deleted", "changed")]
-        assert page.inner_text("#changes .summary") == (
+        assert page.inner_text("#changes .summary").split(";")[0] == (
             f"@{before} to @{after}: {counts[0]} created, {counts[1]} deleted, {counts[2]} changed"
         )
         ids = page.evaluate(
@@ -383,6 +385,12 @@ def test_a_search_finds_what_is_gone_by_any_name_that_it_had(
         )
         assert ids == found
         assert page.locator("#gone button").count() == len(found)
+    store.set_parent(store.create(config("d")), other)
+    page = shown(store)
+    page.fill("#term", "late")
+    assert page.inner_text("#count") == "1 image found at this moment; 1 not there now:"
+    page.select_option("#show", "heads")
+    assert page.inner_text("#count").startswith("0 images without children found at this moment")
     page.fill("#term", "")
     assert page.inner_text("#found").strip() == ""
 
@@ -397,3 +405,48 @@ def test_changes_within_a_second_are_told_apart(store: ImageStore, shown: Shown)
     for position, text in zip((3, 4), expected, strict=True):
         drag(page, position)
         assert page.inner_text("#changes .changed .detail") == f"last updated {text}"
+
+
+def test_names_that_moved_are_changes(store: ImageStore, shown: Shown) -> None:
+    """Given, taken, taken away; but not what came or went with its image, which is said there."""
+    first, second, third = (store.create(config(name)) for name in "abc")
+    for name in ("moved", "taken", "gone", "stays"):
+        store.tag(name, first)
+    store.tag("lost", third)
+    start = store.position
+    for name in ("moved", "given"):
+        store.tag(name, second)
+    store.untag("taken")
+    store.tag("fresh", store.create(config("d")))
+    store.delete(third)
+    store.tag("gone", second)
+    store.delete(second)
+    store.create(config("b"))
+    end = store.position
+    store.tag("moved", second)
+    page = shown(store)
+    ids = {first: "a", second: "b", third: "c"}
+    for before, after, expected in (
+        (start, end - 2, ["given - b", "gone a b", "moved a b", "taken a -"]),
+        (end - 2, start, ["given b -", "gone b a", "moved b a", "taken - a"]),
+        (start, end, ["gone a -", "moved a -", "taken a -"]),
+        (end, end + 1, ["moved - b"]),
+        (start, start, []),
+    ):
+        drag(page, before)
+        page.click("#mark")
+        drag(page, after)
+        moved = page.evaluate(
+            "page.history.between(page.history.at(page.marked).copy(0, 0),"
+            "page.history.at(page.position)).named.map(([name, ...images]) => [name,"
+            "...images.map((image) => image < 0 ? null : 'sha256:' + page.history.id[image])])"
+        )
+        assert [
+            " ".join([name.removesuffix(":latest"), *(ids.get(image, "-") for image in images)])
+            for name, *images in moved
+        ] == expected
+        shown_rows = page.locator("#changes .moved .name").all_inner_texts()
+        assert [name.removesuffix(":latest") for name in shown_rows] == [
+            text.split()[0] for text in expected
+        ]
+        assert ("moved" in page.inner_text("#changes .summary")) == bool(expected)

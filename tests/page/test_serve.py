@@ -148,7 +148,7 @@ def test_a_page_that_was_cut_off_while_the_log_was_compacted_is_made_anew(
         last, since = store.position, store.horizon.through
     page.context.set_offline(False)
     page.wait_for_function("at => page.history.since === at", arg=since)
-    assert page.evaluate("page.history.last") == last
+    page.wait_for_function("at => page.history.last === at", arg=last)
     assert page.inner_text("#now").startswith(f"@{last},")
     assert page.inner_text("#live") == f"Live: @{last}"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from eventstore import ImageStore
+from making import config
 from page_types import Shown
 
 MOMENTS = [
@@ -73,3 +75,17 @@ def test_what_is_no_time_is_none(store: ImageStore, shown: Shown) -> None:
     assert page.evaluate("texts => texts.filter((text) => !isNaN(instantOf(text)))", wrong) == []
     right = ["2024-02-29", "2000-02-29T00:00:00Z", "2026-01-31 23:59:59+1400"]
     assert page.evaluate("texts => texts.filter((text) => isNaN(instantOf(text)))", right) == []
+
+
+def test_a_second_means_the_records_up_to_it_as_the_store_takes_it(
+    store: ImageStore, clock: Any, shown: Shown
+) -> None:
+    """What is of that very second counts, and nothing that came within it later."""
+    for step in (0, 0, 1, 999, 10**9 - 1000, 10**9, 500_000_000, 10**9):
+        clock.now_ns += step - 10**9
+        store.create(config(str(clock.now_ns)))
+    page = shown(store)
+    first = next(store.records()).time_ns // 10**9
+    for second in range(first - 1, first + 6):
+        expected = store.position_at(second * 10**9)
+        assert page.evaluate(f"page.history.positionAt({second} * 1e6)") == expected
