@@ -142,7 +142,8 @@ class _Run:
         names: Mapping[str, str] | None = None,
         same: tuple[int, Collection[str]] = (0, ()),
     ) -> None:
-        self.same_at, self.same = same[0], set(same[1])
+        self.same_at = same[0]
+        self.same: set[str] = set(same[1])
         self.store = store
         self.unsure = unsure
         self.wanted = {image.image_id: image for image in images}
@@ -162,7 +163,7 @@ class _Run:
         view = self.view = self.store.view()
         self.after = view.position
         if self.after != self.same_at:
-            self.same = set()
+            self.same.clear()
         present = {digest.to_text(image) for image in view.digests()}
         self._refuse_redacted(present)
         self.created = sorted(self.wanted.keys() - present)
