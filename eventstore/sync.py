@@ -166,7 +166,7 @@ class _Run:
         view = self.view = self.store.view()
         self.after = view.position
         if self.after != self.same_at:
-            self.same = set()
+            self.same.clear()
         present = {digest.to_text(image) for image in view.digests()}
         self._refuse_redacted(present)
         self.created = sorted(self.wanted.keys() - present)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +37,7 @@ from store.children import PACKAGE
 sys.path.append(str(TOOLS))
 from docker_writer import DockerWriter
 
-pytest.importorskip("watchfiles")
+watchfiles = pytest.importorskip("watchfiles")
 COMMAND = [sys.executable, "-P", "-m", "eventstore"]
 
 
@@ -397,6 +400,20 @@ def test_a_signal_ends_it_with_0_and_each_sync_is_a_line(
         assert list(store.verify()) == []
 
 
+def test_a_store_that_was_moved_ends_it(tmp_path: Path, root: Path) -> None:
+    """A service manager can start it again; to try for ever would record nothing."""
+    path = tmp_path / "store"
+    with process(path, root) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        path.rename(tmp_path / "moved")
+        DockerWriter(root).create("second")
+        _, complaint = child.communicate(timeout=10)
+    assert child.returncode == 3
+    assert len(complaint.splitlines()) == 1
+    assert "removed, moved or replaced" in complaint
+
+
 def test_what_cannot_be_followed_is_refused_at_the_start(tmp_path: Path, root: Path) -> None:
     """A typo must not wait for ever; nor does it go with --dry-run."""
     for arguments, code in (([tmp_path / "none"], 3), ([root, "--dry-run"], 2)):
@@ -405,6 +422,50 @@ def test_what_cannot_be_followed_is_refused_at_the_start(tmp_path: Path, root: P
         assert (done.returncode, done.stdout) == (code, "")
         assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "store").exists()
+
+
+def test_a_system_that_follows_no_more_folders_is_told_of(tmp_path: Path, root: Path) -> None:
+    """At the start, in one line; to go on would record some changes a minute late."""
+    writer = DockerWriter(root)
+    for number in range(20):
+        writer.create(f"image {number}", built=True)
+    limited = "echo 9 > /proc/sys/user/max_inotify_watches && exec "
+    watch_it = shlex.join([*COMMAND, "-s", str(tmp_path / "store"), "sync", "--watch", str(root)])
+    unshare = ["unshare", "--user", "--map-root-user", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run(
+        [*unshare, f"{limited} true"], capture_output=True, check=False
+    ).returncode:  # fmt: skip
+        pytest.skip("no user namespace")
+    done = subprocess.run(
+        [*unshare, limited + watch_it],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+        env={**os.environ, "PYTHONPATH": PACKAGE},
+    )
+    assert done.returncode == 3
+    assert "fs.inotify.max_user_watches" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_may_not_be_followed_is_passed_by(
+    store: ImageStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may not be listed stops nothing but its own changes."""
+    real, refused = watchfiles.watch, []
+
+    def denied(*paths: str, **options: Any) -> Iterator[Any]:
+        if not options["ignore_permission_denied"]:
+            refused.append(paths)
+            raise PermissionError(errno.EACCES, "Permission denied")
+        yield from real(*paths, **options)
+
+    monkeypatch.setattr(watchfiles, "watch", denied)
+    with watched(store, root):
+        image = DockerWriter(root).create("second")
+        until(lambda: image in store, 2)
+    assert len(refused) == 1
 
 
 def test_without_the_extra_it_says_what_to_install(
