@@ -191,6 +191,17 @@ class StoryReader(ManifestReader):
             raise CorruptionError(f"a tombstone or a config is missing: {which}")
         return matches
 
+    def _alike(self, size: int) -> set[str]:
+        """Return the ids, there or gone, that share their first bytes with another one."""
+        found: set[bytes] = set()
+        before = b""
+        with self._environment.read() as txn:
+            for key in txn.keys("configs", b""):
+                if key[:size] == before[:size]:
+                    found.update((before, key))
+                before = key
+        return set(digest.to_texts(sorted(found)))
+
     def _story(self, image_id: str, through: int) -> list[Record]:
         """Return the story of an image up to a position, oldest first."""
         own = list(self.records(image_id, through=through))

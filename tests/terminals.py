@@ -23,9 +23,11 @@ from pathlib import Path
 from store import children
 
 SECONDS_MAX = 30.0
-# Makes the terminal the controlling one, so that a pager finds /dev/tty and an interrupt is a key.
+# Makes the terminal the controlling one, so that a pager finds /dev/tty and an interrupt is a key;
+# who runs the tests in the background may have interrupts ignored.
 _LAUNCHER = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(int(sys.argv[1]), termios.TIOCSCTTY, 0);"
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(int(sys.argv[1]), termios.TIOCSCTTY, 0);"
+    " signal.signal(signal.SIGINT, signal.SIG_DFL);"
     " os.execv(sys.executable, [sys.executable, '-P', *sys.argv[2:]])"
 )
 _CLEARED = ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "LESS", "PAGER", "COLUMNS", "LINES")

@@ -23,6 +23,9 @@ from eventstore.view import ImageView
 SEE_LISTING = "`eventstore ls --all` lists what is there, `eventstore search --all` what ever was"
 
 
+_LOOKED_UP_MAX = 256
+
+
 class NotThenError(ImageNotFoundError):
     """The image was there at another moment, and is not at the one that was asked about.
 
@@ -162,11 +165,16 @@ def find_meant(store: ImageStore, term: str) -> str:
 
 
 class ShortIds:
-    """Gives ids the short form in which a store tells an image from all others that it ever had."""
+    """Gives ids the short form in which a store tells an image from all others that it ever had.
+
+    The first are looked up one by one; who asks for more wants a long list, and one look at all
+    ids is cheaper then.
+    """
 
     def __init__(self, store: ImageStore) -> None:
         self._store = store
         self._known: dict[str, str] = {}
+        self._alike: set[str] | None = None
 
     def __call__(self, image_id: str | None) -> str:
         """Return the short form of an id, of twelve digits or more; a dash for none."""
@@ -178,6 +186,10 @@ class ShortIds:
         return found
 
     def _look_up(self, image_id: str) -> str:
+        if len(self._known) == _LOOKED_UP_MAX:
+            self._alike = self._store._alike(digest.SHORT_LENGTH // 2)
+        if self._alike is not None and image_id not in self._alike:
+            return digest.short(image_id)
         for length in range(digest.SHORT_LENGTH, digest.DIGEST_SIZE * 2):
             found = digest.short(image_id, length)
             try:

@@ -157,10 +157,7 @@ def _through(command: str) -> Generator[None]:
             try:
                 yield
                 text.flush()
-            except KeyboardInterrupt:
-                pager.drop()
-                raise
-            except Exception:
+            except Exception:  # no interrupt, after which nothing more is shown
                 with suppress(BrokenPipeError):
                     text.flush()
                 raise

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from cli_types import Host
 from docker_data import DATA
 from eventstore import ImageStore
+from eventstore.cli import bars
 from making import config
 from store import children
 from terminals import on_terminal
@@ -91,6 +95,51 @@ def test_a_dumb_terminal_and_a_short_command_have_no_bar(synced: Host) -> None:
     with on_terminal(verify) as terminal:
         assert terminal.end() == 0
     assert "verifying" not in terminal.plain
+
+
+class Screen(io.StringIO):
+    """Standard error that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "terminal"), [(io.StringIO, "xterm"), (Screen, "dumb"), (Screen, None)]
+)
+def test_where_nobody_watches_nothing_is_counted(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], terminal: str | None
+) -> None:
+    """The library gets no function to call, so it costs nothing; nor is there a thread."""
+    monkeypatch.setattr(sys, "stderr", stream())
+    monkeypatch.delenv("TERM", raising=False)
+    if terminal is not None:
+        monkeypatch.setenv("TERM", terminal)
+    threads = threading.active_count()
+    with bars.shown() as bar:
+        assert bar.step("working") is None
+        assert threading.active_count() == threads
+
+
+def test_nothing_is_drawn_in_the_first_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is, without a call from the work; at the end it is taken away."""
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    monkeypatch.setenv("TERM", "xterm")
+    begin = time.monotonic()
+    with bars.shown() as bar:
+        told = bar.step("working")
+        assert told is not None
+        told(3, 10)
+        while not screen.getvalue():
+            time.sleep(0.01)
+            assert time.monotonic() < begin + 30
+        assert time.monotonic() >= begin + 1
+    assert "working" in screen.getvalue()
+    assert "3/10" in screen.getvalue()
+    assert screen.getvalue().endswith("\x1b[2K")
+    with bars.shown() as bar:
+        bar.step("something short")
+    assert "something short" not in screen.getvalue()
 
 
 def test_output_in_a_file_stays_free_of_the_bar(synced: Host, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from cli_types import Command, Host
 from eventstore import ImageStore
-from eventstore.cli import layout
+from eventstore.cli import layout, naming
 from making import id_of
 from terminals import screen
 
@@ -108,8 +108,12 @@ def test_an_id_has_one_colour_everywhere(synced: Host, command: list[str]) -> No
     assert "\x1b" not in dumb.text
 
 
-def test_short_ids_are_as_long_as_it_takes(command: Command, long: Path) -> None:
-    """Two images share twelve digits: they are told apart, others stay short."""
+@pytest.mark.parametrize("looked_up", [256, 0, 1])
+def test_short_ids_are_as_long_as_it_takes(
+    command: Command, long: Path, monkeypatch: pytest.MonkeyPatch, looked_up: int
+) -> None:
+    """Two images share twelve digits: they are told apart, others stay short, in long lists too."""
+    monkeypatch.setattr(naming, "_LOOKED_UP_MAX", looked_up)
     assert {id_of(raw)[7:19] for raw in ALIKE} == {DIGITS}
     unique = {id_of(raw)[7:20] for raw in ALIKE}
     for arguments in (["ls", "-a"], ["tree"], ["log"], ["diff", "@0"]):
