@@ -42,7 +42,7 @@ DAY_NS = 86_400 * 10**9
 FIRST_NS = 1_795_384_801 * 10**9
 SCREEN: ViewportSize = {"width": 1280, "height": 900}
 COMMANDS = (
-    ["log", "-n", "7"],
+    ["log", "app/web:1.0"],
     ["diff", "@241", "@271"],
     ["tree", "base/busybox:1.35"],
     ["ls"],
