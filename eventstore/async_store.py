@@ -1,18 +1,20 @@
 """Use a store from asyncio: the same core, with everything that may take long off the event loop.
 
 Every public method of `ImageStore` has its equal here, of the same name, arguments and errors, that
-is awaited, or iterated over by `async for`. Reads and single mutations run in a few threads, so the
-mutations of tasks that run at once share commits, as those of threads do. A transaction has a
-thread of its own for as long as it is open; what its task calls meanwhile, and tasks that it
-starts, goes there.
+is awaited, or iterated over by `async for`. Mutations run in a few threads, so those of tasks that
+run at once share commits, as those of threads do; reads run in others, so that none waits for who
+waits to write. A transaction has a thread of its own for as long as it is open; what its task calls
+meanwhile, and tasks that it starts, goes there.
 
 Cancelling leaves nothing half done. A read is given up at once. A mutation, or the end of a
 transaction, that has begun is waited for, and then the task is cancelled: nothing happens after
 that, and `outcome` of the `CancelledError` says what came of it. One that has not begun never does.
 A transaction whose block is left by a cancellation is given up whole. Tasks wait for an open
-transaction on the event loop, not in a thread, so they can be cancelled meanwhile.
+transaction on the event loop, not in a thread, so they can be cancelled meanwhile; so a transaction
+begins when the mutations that are in threads have ended. Only what takes long (`redact`, `compact`,
+`take_snapshot`) is not waited for; it waits in its thread.
 
-An object belongs to one event loop.
+An object belongs to one event loop, in the process that opened it: threads do not survive a fork.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from eventstore import clock
 from eventstore.dropped import Horizon
-from eventstore.errors import StoreClosedError, StoreUsageError
+from eventstore.errors import StoreClosedError, StoreForkedError, StoreUsageError
 from eventstore.events import Record
 from eventstore.layers import LayerStore
 from eventstore.lmdb_env import MAP_SIZE
@@ -86,6 +88,7 @@ class _Call(Generic[_P, _T]):
         *,
         changes: bool = False,
         settles: bool = False,
+        brief: bool = True,
     ) -> None:
         """Take the method.
 
@@ -93,9 +96,11 @@ class _Call(Generic[_P, _T]):
             method: of `ImageStore`.
             changes: whether it changes the store.
             settles: whether it is waited for, when its task is cancelled.
+            brief: whether a transaction may wait until it has ended.
         """
         self._method = method
         self._changes, self._settles = changes, settles or changes
+        self._brief = changes and brief
         self.__doc__ = method.__doc__
 
     @overload
@@ -114,7 +119,9 @@ class _Call(Generic[_P, _T]):
 
         def call(*args: _P.args, **kwargs: _P.kwargs) -> Coroutine[Any, Any, _T]:
             work = partial(self._method, opened._store, *args, **kwargs)
-            return opened._call(work, changes=self._changes, settles=self._settles)
+            return opened._call(
+                work, changes=self._changes, settles=self._settles, brief=self._brief
+            )
 
         return call
 
@@ -158,12 +165,17 @@ class AsyncImageStore:
     def __init__(self, store: ImageStore, *, threads: int = THREADS) -> None:
         """Take over an open store; users call `open`."""
         self._store = store
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="eventstore")
+        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="eventstore-read")
+        self._writers = ThreadPoolExecutor(threads, thread_name_prefix="eventstore-write")
         self._turn = asyncio.Lock()
-        self._free = asyncio.Event()
+        self._free = asyncio.Event()  # no transaction is open, or waits for those that change …
         self._free.set()
+        self._still = asyncio.Event()  # … and no mutation is in a thread
+        self._still.set()
+        self._changing = 0
         self._appended = asyncio.Event()
-        self._closed = False
+        self._closing: Future[None] | None = None
+        self._pid = os.getpid()
 
     @classmethod
     async def open(
@@ -194,7 +206,7 @@ class AsyncImageStore:
             map_size_max: bytes that the store may grow to.
             check_structure: check the whole file first.
             now: gives nanoseconds since 1970, UTC.
-            threads: how many calls run at once; so many mutations can share a commit.
+            threads: how many reads run at once, and how many mutations, that can share a commit.
 
         Raises:
             EventStoreError: as `ImageStore.open`.
@@ -242,16 +254,25 @@ class AsyncImageStore:
         Raises:
             StoreUsageError: a transaction is open.
         """
+        if os.getpid() != self._pid:
+            self._store.close()
+            return
         if self._turn.locked():
             raise StoreUsageError("end the transaction before closing the store")
-        if self._closed:
-            return
-        self._closed = True
+        if self._closing is None:
+            executor = ThreadPoolExecutor(1, thread_name_prefix="eventstore-close")
+            self._closing = executor.submit(self._close)
+            executor.shutdown(wait=False)
         try:
-            await _settled(self._pool.submit(self._store.close))
+            await _settled(self._closing, certain=True)
         finally:
-            self._pool.shutdown(wait=False)
             self._tell()
+
+    def _close(self) -> None:
+        """Close the store when all that was called has ended."""
+        for pool in (self._readers, self._writers):
+            pool.shutdown()
+        self._store.close()
 
     # What needs no look at the disk.
 
@@ -374,13 +395,13 @@ class AsyncImageStore:
     tag = _Call(ImageStore.tag, changes=True)
     untag = _Call(ImageStore.untag, changes=True)
     describe = _Call(ImageStore.describe, changes=True)
-    redact = _Call(ImageStore.redact, changes=True)
+    redact = _Call(ImageStore.redact, changes=True, brief=False)
     undo = _Call(ImageStore.undo, changes=True)
     restore_image = _Call(ImageStore.restore_image, changes=True)
-    compact = _Call(ImageStore.compact, changes=True)
-    compact_as_recorded = _Call(ImageStore.compact_as_recorded, changes=True)
+    compact = _Call(ImageStore.compact, changes=True, brief=False)
+    compact_as_recorded = _Call(ImageStore.compact_as_recorded, changes=True, brief=False)
     append_exact = _Call(ImageStore.append_exact, changes=True)
-    take_snapshot = _Call(ImageStore.take_snapshot, changes=True)
+    take_snapshot = _Call(ImageStore.take_snapshot, changes=True, brief=False)
     backup = _Call(ImageStore.backup, settles=True)
 
     def transaction(self, *, reason: str = "") -> AsyncTransaction:
@@ -403,30 +424,50 @@ class AsyncImageStore:
     # How it is done.
 
     async def _call(
-        self, work: Callable[[], _T], *, changes: bool = False, settles: bool = False
+        self,
+        work: Callable[[], _T],
+        *,
+        changes: bool = False,
+        settles: bool = False,
+        brief: bool = False,
     ) -> _T:
-        """Do something in a thread: that of the task's transaction, or one of the pool."""
+        """Do something in a thread: that of the task's transaction, or one of a pool."""
+        self._check_usable()
         thread = self._thread_of_task()
         if thread is not None:
             return await _settled(thread.submit(work))
         if not settles:
-            return await asyncio.wrap_future(self._submit(work))
-        while changes and not self._free.is_set():
+            return await asyncio.wrap_future(self._readers.submit(work))
+        if not changes:
+            return await _settled(self._readers.submit(work))
+        while not self._free.is_set():
             await self._free.wait()
+        self._check_usable()
+        self._count(brief)
         try:
-            return await _settled(self._submit(work))
+            return await _settled(self._writers.submit(work))
         finally:
+            self._count(-brief)
             self._tell()
+
+    def _count(self, more: int) -> None:
+        """Count the mutations that are in threads, for the transaction that waits for them."""
+        self._changing += more
+        if self._changing:
+            self._still.clear()
+        else:
+            self._still.set()
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._pid:
+            raise StoreForkedError(f"{self.path} was opened before fork: open it again here")
+        if self._closing is not None:
+            raise StoreClosedError("the store has been closed")
 
     def _thread_of_task(self) -> Executor | None:
         """Return the thread of the transaction that this task is in, None if it is in none."""
         found = (block.executor for block in _blocks.get() if block.store is self)
         return next((executor for executor in found if executor is not None), None)
-
-    def _submit(self, work: Callable[[], _T]) -> Future[_T]:
-        if self._closed:
-            raise StoreClosedError("the store has been closed")
-        return self._pool.submit(work)
 
     def _tell(self) -> None:
         """Wake those that follow."""
@@ -458,6 +499,7 @@ class AsyncTransaction:
     async def __aenter__(self) -> StoreTransaction:
         """Wait for others, and begin it."""
         store = self.store
+        store._check_usable()
         if store._thread_of_task() is not None:
             raise StoreUsageError("a transaction is open in this task already")
         await store._turn.acquire()
@@ -465,13 +507,14 @@ class AsyncTransaction:
         executor = ThreadPoolExecutor(1, thread_name_prefix="eventstore-transaction")
         entering: Future[StoreTransaction] | None = None
         try:
-            if store._closed:
-                raise StoreClosedError("the store has been closed")
+            await store._still.wait()
+            store._check_usable()
             entering = executor.submit(self._steps.__enter__)
             begun = await _settled(entering)
         except BaseException as error:
             if entering is not None and _has_returned(entering):
-                await _settled(executor.submit(self._steps.__exit__, type(error), error, None))
+                leaving = executor.submit(self._steps.__exit__, type(error), error, None)
+                await _settled(leaving, certain=True)
             self._end(executor)
             raise
         self.executor = executor
@@ -489,9 +532,11 @@ class AsyncTransaction:
         assert executor is not None
         assert token is not None
         self.executor = None
-        _blocks.reset(token)
+        with suppress(ValueError):  # a generator may be ended in another context than begun
+            _blocks.reset(token)
         try:
-            await _settled(executor.submit(self._steps.__exit__, kind, error, traceback))
+            leaving = executor.submit(self._steps.__exit__, kind, error, traceback)
+            await _settled(leaving, certain=True)
         finally:
             self._end(executor)
 
@@ -508,8 +553,13 @@ def _has_returned(call: Future[Any]) -> bool:
     return call.done() and not call.cancelled() and call.exception() is None
 
 
-async def _settled(running: Future[_T]) -> _T:
-    """Return what a call in a thread returns; if cancelled, first let it end, if it has begun."""
+async def _settled(running: Future[_T], *, certain: bool = False) -> _T:
+    """Return what a call in a thread returns; if cancelled, first let it end, if it has begun.
+
+    Args:
+        running: the call.
+        certain: whether it is waited for even if it has not begun, for it has to be done.
+    """
     cancelled: asyncio.CancelledError | None = None
     waiting = asyncio.wrap_future(running)
     while not waiting.done():
@@ -517,7 +567,8 @@ async def _settled(running: Future[_T]) -> _T:
             await asyncio.wait({waiting})
         except asyncio.CancelledError as error:
             cancelled = error
-            running.cancel()  # does nothing if it has begun
+            if not certain:
+                running.cancel()  # does nothing if it has begun
     if cancelled is None:
         return waiting.result()
     if waiting.cancelled():

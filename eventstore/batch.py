@@ -208,7 +208,7 @@ class Batch:
         """
         log.append_all(txn, self.records)
         log.note_end(txn, self.view.position)
-        hashes.extend(txn, self.start, self.view.position)
+        hashes.extend(txn, self.start, self.view.position, appended=self.records)
         for image, config in self.configs.items():
             configs.put(txn, image, config)
         for image in self.lost:

@@ -16,7 +16,8 @@ The event is itself an array that starts with its tag::
     [7, digest, name, before]   Tagged
     [8, digest, name, before]   Untagged
     [9, digest]                 Redacted
-    [10, through, root hash]    Compacted
+    [10, through, root hash, rows]
+                                Compacted; the digest of the rows there, 32 bytes or none
     [11, digest, manifest]      Described; the manifest is [digest, media type, size, layers], and
                                 each of its layers [media type, packed digest, size]
 
@@ -215,7 +216,8 @@ def decode_envelope(position: int, raw: bytes) -> Envelope:
 def _well_shaped(event: _Stored) -> bool:
     """Tell whether what stands for digests can be one; the types are checked already."""
     if isinstance(event, Compacted):
-        return event.through > 0 and len(event.root_hash) == DIGEST_SIZE
+        lengths = len(event.root_hash), len(event.view)
+        return event.through > 0 and lengths in ((DIGEST_SIZE, DIGEST_SIZE), (DIGEST_SIZE, 0))
     if len(event.digest) != DIGEST_SIZE:
         return False
     if isinstance(event, Created):

@@ -350,6 +350,10 @@ class StoreIOError(EventStoreError, OSError):
         super().__init__(f"{path}: {message}")
 
 
+class StoreLostError(StoreIOError):
+    """The store's files were removed, moved or replaced: close it, open the one that is there."""
+
+
 def refused(path: str, error: OSError) -> StoreFullError | StoreIOError:
     """Return the error that tells a full disk from everything else that goes wrong with files.
 

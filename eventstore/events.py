@@ -100,12 +100,14 @@ class Redacted(AboutImage, frozen=True, gc=False, array_like=True, tag=9):
 class Compacted(Struct, frozen=True, gc=False, array_like=True, tag=10):
     """Of the records up to the position `through`, those were dropped that nothing since needs.
 
-    It is about the log and no image. `root_hash` is that of the log up to there, which what is left
-    must lead to.
+    It is about the log and no image. What is left must lead to `root_hash`, that of the log up to
+    there, and to `view`, the digest of the rows of the view there: the hashes alone would not tell
+    whether more was dropped than should be. It is empty where nobody knew it.
     """
 
     through: int
     root_hash: bytes
+    view: bytes = b""
 
     digest: ClassVar[bytes] = b""
     image_id: ClassVar[str] = ""
@@ -222,6 +224,19 @@ ImageEvent = (
 """Any of the events about an image."""
 Event = ImageEvent | Compacted
 """Any of the events."""
+KINDS: dict[type, str] = {
+    Created: "created",
+    ParentSet: "parent-set",
+    LastUpdatedSet: "last-updated-set",
+    MarkedBuilt: "marked-built",
+    Deleted: "deleted",
+    Tagged: "tagged",
+    Untagged: "untagged",
+    Redacted: "redacted",
+    Described: "described",
+    Compacted: "compacted",
+}
+"""The names of the events as people read them."""
 
 
 class Record(Struct, frozen=True, gc=False):

@@ -14,10 +14,11 @@ such a store adds up to `CATCH_UP_MAX` of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from eventstore import codec, dropped
 from eventstore.errors import CorruptionError
+from eventstore.events import Record
 from eventstore.lmdb_env import Environment
 from eventstore.lmdb_transaction import Transaction
 from eventstore.merkle import HASH_SIZE, leaf_hash, pyramid
@@ -46,7 +47,14 @@ def unpack(key: bytes, value: bytes) -> bytes | None:
     return found if value == pack(key, found) else None
 
 
-def extend(txn: Transaction, before: int, after: int, *, limit: int = CATCH_UP_MAX) -> None:
+def extend(
+    txn: Transaction,
+    before: int,
+    after: int,
+    *,
+    limit: int = CATCH_UP_MAX,
+    appended: Sequence[Record] = (),
+) -> None:
     """Store the hashes of what has become complete, in the transaction that appended it.
 
     Args:
@@ -54,6 +62,7 @@ def extend(txn: Transaction, before: int, after: int, *, limit: int = CATCH_UP_M
         before: the last position before them.
         after: the last position now.
         limit: how many tiles of earlier records, at most, to store where they are missing.
+        appended: the records behind `before`, if they are at hand: they need not be read again.
     """
     first, end = before // TILE_WIDTH, after // TILE_WIDTH
     if first == end:
@@ -64,7 +73,12 @@ def extend(txn: Transaction, before: int, after: int, *, limit: int = CATCH_UP_M
         first = missing
     for index in range(first, end):
         try:
-            _store(txn, TILE_HEIGHT, index, _leaves(txn, index, TILE_WIDTH))
+            known = index * TILE_WIDTH - before  # of the records, those before this tile
+            if known >= 0 and known + TILE_WIDTH <= len(appended):
+                whole = appended[known : known + TILE_WIDTH]
+                _store(txn, TILE_HEIGHT, index, [leaf_hash(record.raw) for record in whole])
+            else:
+                _store(txn, TILE_HEIGHT, index, _leaves(txn, index, TILE_WIDTH))
         except CorruptionError:  # of an earlier record: a cache has no right to say no
             return
         level, above = TILE_HEIGHT, index

@@ -105,7 +105,7 @@ class StoreCompactor(StoreUndoer):
         Raises:
             StoreUsageError: it is no such record.
             ErasureUnfinishedError: all was dropped, and its bytes are there: compact again.
-            CorruptionError: what is here does not hash to what it says.
+            CorruptionError: what is here does not lead to what it says.
         """
         event = record.event
         if not isinstance(event, Compacted):
@@ -114,7 +114,9 @@ class StoreCompactor(StoreUndoer):
             if self.horizon.unfinished:
                 self._compact(self.horizon.through, "", dry_run=False)
             return
-        if self.checkpoint(event.through).root_hash != event.root_hash:
+        view = self.as_of(position=event.through).rows_digest
+        is_same = self.checkpoint(event.through).root_hash == event.root_hash
+        if not is_same or event.view not in (view, b""):
             raise CorruptionError(
                 f"record {record.position} was made of another log", position=record.position
             )
@@ -138,11 +140,12 @@ class StoreCompactor(StoreUndoer):
     def _note_horizon(self, through: int, reason: str) -> dropped.Horizon:
         """Append that the log is compacted, and let nobody here lean on what is before."""
         root_hash = self.checkpoint(through).root_hash
+        view = self.as_of(position=through).rows_digest
 
         def judge(batch: Batch, reason: str) -> None:
             if through <= self._horizon.through:
                 return  # another process was faster
-            batch.add(Compacted(through, root_hash), reason)
+            batch.add(Compacted(through, root_hash, view), reason)
             batch.horizon = dropped.Horizon(
                 through,
                 batch.view.position,

@@ -27,7 +27,7 @@ from eventstore.errors import (
     EventStoreError,
     StoreFullError,
     StoreInUseError,
-    StoreIOError,
+    StoreLostError,
     StoreNotFoundError,
     StoreUsageError,
     UnknownFormatError,
@@ -312,7 +312,8 @@ class Names:
         has another lock file does not wait for this process, so that one of two commits is lost.
 
         Raises:
-            StoreIOError: a file was removed, moved or replaced since it was opened.
+            StoreLostError: a file was removed, moved or replaced since it was opened.
+            StoreIOError: that cannot be told.
         """
         for path, opened in self._opened:
             try:
@@ -320,7 +321,7 @@ class Names:
             except OSError as error:
                 raise refused(path, error) from error
             if lost:
-                raise StoreIOError(
+                raise StoreLostError(
                     path,
                     "it was removed, moved or replaced while it was open, so nothing is written:"
                     " close the store, and open the one that is there now",

@@ -228,10 +228,12 @@ class StoryReader(ManifestReader):
             positions = [record.position for record in deletions]
             for low, high in spans:
                 first = bisect_right(positions, low)
-                if first < len(positions) and positions[first] < high:
+                end = positions[first] if first < len(positions) else high
+                if end > self._horizon.through and self._is_life_dropped(image, low):
+                    if high > through:
+                        found.append(self._compacting())
+                elif end < high:
                     found.append(deletions[first])
-                elif high > through and self._is_life_dropped(image, low):
-                    found.append(self._compacting())
         return found
 
     def _is_life_dropped(self, image: bytes, position: int) -> bool:

@@ -145,7 +145,8 @@ class _Run:
         names: Mapping[str, str] | None = None,
         same: tuple[int, Collection[str]] = (0, ()),
     ) -> None:
-        self.same_at, self.same = same
+        self.same_at = same[0]
+        self.same: set[str] = set(same[1])
         self.store = store
         self.unsure = unsure
         self.wanted = {image.image_id: image for image in images}
@@ -165,18 +166,24 @@ class _Run:
         view = self.view = self.store.view()
         self.after = view.position
         if self.after != self.same_at:
-            self.same = ()
+            self.same.clear()
         present = {digest.to_text(image) for image in view.digests()}
         self._refuse_redacted(present)
         self.created = sorted(self.wanted.keys() - present)
         self.deleted = sorted(present - self.wanted.keys() - self.unsure)
-        looked_at = self.wanted.keys() - set(self.same)
+        looked_at = self.wanted.keys() - self.same
         kept = sorted((present & looked_at) - self.unsure)
         self.recreated = [
             image_id
             for image_id in kept
             if _lost_a_fact(view, self.wanted[image_id]) and not self.store.redaction(image_id)
         ]
+        again = set(self.recreated)  # whose children here have no parent then
+        self.same = {
+            image_id
+            for image_id in self.wanted.keys() & self.same
+            if self.wanted[image_id].parent not in again
+        }
         deletions = len(self.deleted)
         if not allow_mass_delete and deletions > max(DELETIONS_UNQUESTIONED, len(present) / 2):
             raise MassDeleteError(deletions, len(present))
@@ -261,7 +268,7 @@ class _Run:
         cycle can arise on the way, even if two images have changed places.
         """
         done: set[str] = set()
-        for image_id in sorted(self.wanted.keys() - set(self.same)):
+        for image_id in sorted(self.wanted.keys() - self.same):
             path: list[str] = []
             at: str | None = image_id
             while at is not None and at not in done:

@@ -27,7 +27,7 @@ def span(name: str, **attributes: int) -> AbstractContextManager[object]:
         name: behind `eventstore.`.
         attributes: numbers that say how much was done, also behind that.
     """
-    if _API not in sys.modules:
+    if not _loaded():
         return _NOTHING
     from opentelemetry import trace
 
@@ -43,7 +43,7 @@ def traced(name: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
         @wraps(function)
         def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-            if _API not in sys.modules:
+            if not _loaded():
                 return function(*args, **kwargs)
             with span(name):
                 return function(*args, **kwargs)
@@ -55,7 +55,7 @@ def traced(name: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
 
 def traced_steps(name: str, steps: Iterator[_T]) -> Iterator[_T]:
     """Iterate over steps in a span, which whoever takes the steps is not in."""
-    if _API not in sys.modules:
+    if not _loaded():
         yield from steps
         return
     from opentelemetry import trace
@@ -63,5 +63,14 @@ def traced_steps(name: str, steps: Iterator[_T]) -> Iterator[_T]:
     mark = trace.get_tracer("eventstore").start_span(f"eventstore.{name}")
     try:
         yield from steps
+    except Exception as error:
+        mark.record_exception(error)
+        mark.set_status(trace.Status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        raise
     finally:
         mark.end()
+
+
+def _loaded() -> bool:
+    """Tell whether the program has the API; who keeps a module out puts None in its place."""
+    return sys.modules.get(_API) is not None

@@ -281,7 +281,8 @@ class _Decision:
         done: set[bytes] = set()
         for image, parent in self._parents.items():
             if parent is not None and not (self._will_be_there(parent) or parent in self._gone):
-                self._refuse(f"{_short(parent)}, the parent of {_short(image)}, is gone")
+                above = f"{_short(parent)}, the parent of {_short(image)}"
+                self._refuse(f"{above}, is gone: bring it back first")
             path: dict[bytes, None] = {}
             ancestor: bytes | None = image
             while ancestor is not None and ancestor not in done and ancestor not in path:

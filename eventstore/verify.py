@@ -206,6 +206,7 @@ class _Replay:
         self.compacted = compacted
         self.dropped: set[int] = set()
         self.edge = merkle.Frontier()
+        self.at_horizon = b""
         self.stored = {at: raw for at, raw in stored.items() if at >= compacted.through}
         self.hashed = hashed
         self.derivation = hashes.Derivation()
@@ -309,6 +310,9 @@ class _Replay:
             yield Problem("meta", f"record {noted.by} says nothing of a compaction", noted.by)
         elif isinstance(by, Compacted) and self.gapless and by.root_hash != root:
             text = f"what is left up to {noted.through} is not what record {noted.by} says it was"
+            yield Problem("log", text, noted.by)
+        elif isinstance(by, Compacted) and self.sound and by.view not in (self.at_horizon, b""):
+            text = f"up to {noted.through}, more was dropped than record {noted.by} knew of"
             yield Problem("log", text, noted.by)
         if self.gapless and noted.dropped != len(self.dropped):
             text = f"{noted.dropped} records are noted as dropped, and {len(self.dropped)} are"
@@ -421,6 +425,8 @@ class _Replay:
     def _snapshot(self) -> Iterator[Problem]:
         """Compare the snapshot at the view's position with the view, if there is one."""
         position = self.view.position
+        if position == self.compacted.through:
+            self.at_horizon = self.view.rows_digest
         if self.stored.pop(position, None) is None:
             return
         try:

@@ -192,11 +192,20 @@ class ImageView:
     @property
     def digest(self) -> str:
         """Return the SHA-256 of position, time and rows, in hex: equal views have equal digests."""
+        start = msgspec.msgpack.encode((self._position, self._time_ns))
+        return self._hashed(start).hex()
+
+    @property
+    def rows_digest(self) -> bytes:
+        """Return the SHA-256 of the rows alone: what is there, whenever that was so."""
+        return self._hashed(b"")
+
+    def _hashed(self, start: bytes) -> bytes:
         encoder = msgspec.msgpack.Encoder()
-        hasher = hashlib.sha256(encoder.encode((self._position, self._time_ns)))
+        hasher = hashlib.sha256(start)
         for row in self.rows():
             hasher.update(encoder.encode(row))
-        return hasher.hexdigest()
+        return hasher.digest()
 
     def apply(self, record: Record) -> None:
         """Move the view over the next record.

@@ -28,7 +28,13 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from eventstore.errors import CorruptionError, EventStoreError, SourceError, StoreUsageError
+from eventstore.errors import (
+    CorruptionError,
+    EventStoreError,
+    SourceError,
+    StoreLostError,
+    StoreUsageError,
+)
 from eventstore.notices import Notices
 from eventstore.sources.found import Findings, PassedOver, SourceImage
 from eventstore.store import ImageStore
@@ -95,6 +101,7 @@ def watch(
         StoreUsageError: `watchfiles` is not installed, or the store cannot be written to.
         SourceError: the source cannot be read at the start, or the system follows no more folders.
         CorruptionError: the store is damaged.
+        StoreLostError: its files were removed, moved or replaced.
         EventStoreError: the first sync fails.
     """
     stop = stop or threading.Event()
@@ -128,6 +135,8 @@ class _Watcher:
         self._all_again = time.monotonic() + ALL_SECONDS
         self._failure, self._failed_at = "", 0.0
         self._pause = 1.0
+        # With this, watchfiles does not tell either that the system follows no more folders.
+        self._passes_denied = False
         self._due: float | None = None  # when to read even if nothing changes
         self._anew = time.monotonic() + ANEW_SECONDS
 
@@ -154,7 +163,7 @@ class _Watcher:
             stop_event=self._stop,
             rust_timeout=1000 // LOOKS_A_SECOND,
             yield_on_timeout=True,
-            ignore_permission_denied=True,
+            ignore_permission_denied=self._passes_denied,
         )
         self._due, self._told = 0.0, None  # what changed meanwhile is told by nobody
         try:
@@ -166,7 +175,8 @@ class _Watcher:
                 if told_of or version != before:
                     self._due = self._soonest()
                 yield from self._look_again()
-                if self._folders() != folders:
+                # One that was removed and made again may have the number of the old one.
+                if self._folders() != folders or not told_of.isdisjoint(there):
                     self._source.forget()
                     return
         except (OSError, RuntimeError) as error:  # of watchfiles; ours are none of these
@@ -175,9 +185,16 @@ class _Watcher:
             told.close()
 
     def _refuse(self, error: Exception) -> None:
-        """Fail if the system follows no more folders; what has gone just now is looked for anew."""
+        """Fail if the system follows no more folders; what has gone just now is looked for anew.
+
+        Raises:
+            SourceError: the system follows no more folders.
+        """
         if isinstance(error, EventStoreError):
             raise error
+        if isinstance(error, PermissionError) and not self._passes_denied:
+            self._passes_denied = True
+            return
         where = str(self._source.folders()[0])
         if "limit" in str(error):
             raise SourceError(
@@ -202,7 +219,7 @@ class _Watcher:
             return
         try:
             report = self._sync()
-        except (StoreUsageError, CorruptionError):
+        except (StoreUsageError, StoreLostError, CorruptionError):
             raise
         except EventStoreError as error:
             self._failed(error)

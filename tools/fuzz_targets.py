@@ -60,6 +60,7 @@ from eventstore.events import (
 )
 from eventstore.layers import DockerLayerDB
 from eventstore.lmdb_env import Environment
+from eventstore.printable import printable
 from eventstore.sources.docker_imagedb import DockerImageDB
 from eventstore.sync import sync
 from fuzz_mutations import JSON, JSON_TOKENS, Codec
@@ -142,8 +143,8 @@ class ConfigTarget(Target):
             must(view.get(image_id) == image, "what comes out is not what went in")
             lines = [output.json_text(shapes.whole(view, image, (), ()))]
             facts = listing._facts(self.store, view, image, ())
-            lines += [output.printable(fact) for fact in facts]
-            lines += [output.printable(text) for text, _ in listing._label(view, image_id, (), {})]
+            lines += [printable(fact) for fact in facts]
+            lines += [printable(text) for text, _ in listing._label(view, image_id, (), {})]
             for line in lines:
                 must_show(line)
             self.store.delete(image_id)
@@ -302,7 +303,7 @@ class RecordTarget(Target):
         repr((record.time, record.image_id, shapes.kind_of(record.event)))
         must(len(record.event.digest) == digest.DIGEST_SIZE, "it is about what is no digest")
         must_show(output.json_text(shapes.record(record)))
-        must_show(output.printable(record.reason))
+        must_show(printable(record.reason))
         view = self.view.branch(None)
         with suppress(CorruptionError):
             view.apply(record)

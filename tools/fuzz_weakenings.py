@@ -91,9 +91,10 @@ def _blind_to_case() -> None:
 
 def _raw_output() -> None:
     """Print what was found as it is."""
+    from eventstore import printable
     from eventstore.cli import output
 
-    output._FOR_PEOPLE = output._IN_JSON = _Same()  # type: ignore[assignment]
+    printable.FOR_PEOPLE = output.IN_JSON = _Same()  # type: ignore[assignment,attr-defined]
 
 
 class _Same(dict[int, str]):

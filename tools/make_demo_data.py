@@ -1,7 +1,7 @@
 """Cut the databases of `tests/data/docker` down to what `eventstore demo` ships.
 
-Only `imagedb` and `layerdb` are kept, in an archive that comes out the same every time: sorted
-names, no owners, times of the originals. Run it from the top of the checkout.
+Only `imagedb`, `layerdb` and `repositories.json` are kept, in an archive that comes out the same
+every time: sorted names, no owners, times of the originals. Run it from the top of the checkout.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tarfile
 from pathlib import Path
 
 MOMENTS = {"host-a-1": "host-1", "host-a-2": "host-2", "host-a-3": "host-3"}
-KEPT = ("/imagedb/", "/layerdb/sha256/")
+KEPT = ("/imagedb/", "/layerdb/sha256/", "/repositories.json")
 
 
 def cut(source: Path, destination: Path, name: str) -> None:

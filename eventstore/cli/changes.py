@@ -155,7 +155,7 @@ def redact(image: str, reason: str, actor: str | None, yes: bool, store_path: st
     before keep the config.
     """
     with open_to_write(store_path, actor=actor) as store:
-        image_id = naming.find_ever(store, image)
+        image_id = naming.find_meant(store, image)
         if not yes:
             question = f"Destroy the config of {digest.short(image_id)} for good?"
             click.confirm(question, abort=True, err=True)

@@ -1,7 +1,8 @@
 """The command `demo`: a tour over three moments in the life of a real Docker daemon.
 
 Everything is the real thing: the databases are what dockerd 20.10 left on disk, and each step runs
-the very command that it prints, on a store in a folder that is removed at the end.
+the very command that it prints, on a store in a folder that is removed at the end. With `--unpack`
+the databases are all that is wanted: they are laid down for users to try commands on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from eventstore import errors
 from eventstore.cli import output
 from eventstore.store import ImageStore
 
@@ -22,12 +24,46 @@ _HEADS_SHOWN = 8
 
 
 @click.command()
-def demo() -> None:
+@click.option(
+    "--unpack",
+    "directory",
+    metavar="DIRECTORY",
+    type=click.Path(readable=False),
+    help="Only lay the three databases into this new directory, as host-1 to host-3.",
+)
+def demo(directory: str | None) -> None:
     """Show the whole thing on three real Docker databases, in a temporary store."""
     import tempfile
 
+    if directory is not None:
+        _lay_down(Path(directory))
+        return
     with tempfile.TemporaryDirectory(prefix="eventstore-demo-") as folder, chdir(folder):
         _Tour(Path(folder)).run()
+
+
+def _lay_down(directory: Path) -> None:
+    """Unpack all databases into a new directory, and say what they are.
+
+    Raises:
+        DestinationExistsError: it is there already.
+    """
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError as error:
+        raise errors.DestinationExistsError(str(directory)) from error
+    for moment in MOMENTS:
+        _unpack(moment, directory)
+        output.line(str(directory / moment))
+
+
+def _unpack(moment: str, folder: Path) -> None:
+    import tarfile
+    from importlib.resources import files
+
+    packed = files("eventstore.cli") / "demo_data" / f"{moment}.tar.gz"
+    with packed.open("rb") as file, tarfile.open(fileobj=file) as archive:
+        archive.extractall(folder, filter="data")
 
 
 class _Tour:
@@ -42,7 +78,7 @@ class _Tour:
         """Go through all steps."""
         output.line("Three moments in the life of one Docker host, as its daemon left them.", "dim")
         for moment in MOMENTS:
-            self._unpack(moment)
+            _unpack(moment, self.folder)
             self._step(f"Take over what the host holds: {moment}.")
             self._run("sync", moment, "--actor", "root@host-a", "-m", f"sync of {moment}")
             self.ends.append(self._position())
@@ -61,14 +97,6 @@ class _Tour:
         self._step("Does everything agree with the log, byte for byte?")
         self._run("verify")
         self._run("info")
-
-    def _unpack(self, moment: str) -> None:
-        import tarfile
-        from importlib.resources import files
-
-        packed = files("eventstore.cli") / "demo_data" / f"{moment}.tar.gz"
-        with packed.open("rb") as file, tarfile.open(fileobj=file) as archive:
-            archive.extractall(self.folder, filter="data")
 
     def _position(self) -> int:
         with ImageStore.open(self.store, read_only=True, create=False) as store:

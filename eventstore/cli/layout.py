@@ -16,7 +16,8 @@ import shutil
 import sys
 from collections.abc import Collection, Iterable, Sequence
 
-from eventstore.cli.output import cell, printable, styled
+from eventstore.cli.output import cell, styled
+from eventstore.printable import printable
 
 ID, NAME, PLACE, FAINT, HEADING = "yellow", "cyan", "magenta", "dim", "bold"
 CAME, WENT = "green", "red"

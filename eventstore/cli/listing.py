@@ -31,7 +31,8 @@ def _view(store: ImageStore, when: str | None) -> ImageView:
 def _headline(view: ImageView, when: str | None) -> None:
     """Say which moment was understood, where the past was asked for."""
     if when is not None:
-        output.line(f"as of @{view.position}, {output.clock_time(view.time)}", layout.FAINT)
+        when = output.clock_time(view.time) if view.position else "before the first record"
+        output.line(f"as of @{view.position}, {when}", layout.FAINT)
 
 
 @click.command()

@@ -45,6 +45,7 @@ from eventstore.cli import (
     imports,
     listing,
     naming,
+    pages,
     proofs,
     salvaging,
     syncing,
@@ -164,6 +165,8 @@ for _command in (
     undoing.undo,
     undoing.restore_image,
     compacting.compact,
+    pages.report,
+    pages.serve,
     completing.completion,
     demo.demo,
 ):

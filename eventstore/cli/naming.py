@@ -13,8 +13,10 @@ from eventstore.errors import (
     Deletion,
     EventStoreError,
     ImageNotFoundError,
+    InvalidReferenceError,
+    TagNotFoundError,
 )
-from eventstore.events import Record, Redacted
+from eventstore.events import Record, Redacted, Tagged
 from eventstore.store import ImageStore
 from eventstore.view import ImageView
 
@@ -107,7 +109,10 @@ def find(store: ImageStore, view: ImageView, term: str) -> str:
             named = _named(store, term, view.position)
             if named is not None and named in view:
                 return named
-            raise _not_then(store, view, term, store.search_history(term)) from error
+            meant = find_ever(store, term)
+            if meant in view:  # it had the name at another time
+                raise
+            raise _not_then(store, view, term, meant) from error
 
 
 def find_present(store: ImageStore, term: str) -> str:
@@ -125,7 +130,28 @@ def find_present(store: ImageStore, term: str) -> str:
 
 
 def find_ever(store: ImageStore, term: str) -> str:
+    """Return the id of the image, there now or ever before, that `term` names.
+
+    A name means what it means now, and one that means nothing now the image that had it last:
+    whoever asks what became of `app:1.0` knows no more of it.
+
+    Raises:
+        ImageNotFoundError: there never was one.
+        AmbiguousDigestError: `term` names several.
+    """
+    try:
+        return find_meant(store, term)
+    except ImageNotFoundError:
+        last = _last_meant(store, term)
+        if last is None:
+            raise
+        return last
+
+
+def find_meant(store: ImageStore, term: str) -> str:
     """Return the id of the image, there now or ever before, that `term` names; names mean now.
+
+    For what cannot be undone, a name that an image has lost is too little.
 
     Raises:
         ImageNotFoundError: there never was one.
@@ -194,6 +220,15 @@ def _named(store: ImageStore, term: str, position: int) -> str | None:
         return store.resolve(term, as_of=position)
     except ImageNotFoundError:
         return None
+
+
+def _last_meant(store: ImageStore, term: str) -> str | None:
+    """Return the image that a name was given to last, None if it is no name or never was one."""
+    try:
+        found = store.tag_records(term)
+    except (InvalidReferenceError, TagNotFoundError):
+        return None
+    return next((one.image_id for one in reversed(found) if isinstance(one.event, Tagged)), None)
 
 
 def _not_then(store: ImageStore, view: ImageView, term: str, image_id: str) -> NotThenError:

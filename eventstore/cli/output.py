@@ -15,7 +15,6 @@ import io
 import logging
 import os
 import sys
-import unicodedata
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
@@ -25,46 +24,9 @@ from typing import Any, TextIO, TypeGuard
 import msgspec
 
 from eventstore import digest
+from eventstore.printable import IN_ASCII_JSON, IN_JSON, is_plain, printable
 
 CELL_LENGTH_MAX = 2000
-_HIDDEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-# Letters and marks that are there and show nothing; the rest of their kind is in _HIDDEN.
-_INVISIBLE = frozenset(
-    (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0)
-) | frozenset((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
-
-
-class _Shown(dict[int, str]):
-    """How each character is shown, found out when it is first met; for `str.translate`."""
-
-    def __init__(self, *, json: bool, ascii_only: bool = False) -> None:
-        self._json = json
-        self._ascii_only = ascii_only
-        super().__init__()
-
-    def __missing__(self, code: int) -> str:
-        character = chr(code)
-        seen = code not in _INVISIBLE and unicodedata.category(character) not in _HIDDEN
-        if seen and (code < 0x80 or not self._ascii_only):
-            shown = character
-        elif self._json:
-            units = character.encode("utf-16-be", "surrogatepass")
-            shown = "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
-        else:
-            shown = character.encode("unicode_escape").decode("ascii")
-        self[code] = shown
-        return shown
-
-
-_FOR_PEOPLE = _Shown(json=False)
-_IN_JSON = _Shown(json=True)
-_IN_ASCII_JSON = _Shown(json=True, ascii_only=True)
-
-
-def printable(value: object) -> str:
-    """Return a text in which nothing can steer a terminal, on one line."""
-    text = str(value)
-    return text if _is_plain(text) else text.translate(_FOR_PEOPLE)
 
 
 def cell(value: object) -> str:
@@ -82,10 +44,6 @@ def steers(content: bytes) -> bool:
     except UnicodeDecodeError:
         return True
     return any(line != printable(line) for line in lines)
-
-
-def _is_plain(text: str) -> bool:
-    return text.isascii() and text.isprintable()
 
 
 class LogFormatter(logging.Formatter):
@@ -146,7 +104,7 @@ def json_line(value: object) -> None:
     """Print one JSON object on a line of its own."""
     text = json_text(value)
     if not text.isascii() and (sys.stdout.encoding or "utf-8").lower() != "utf-8":
-        text = text.translate(_IN_ASCII_JSON)
+        text = text.translate(IN_ASCII_JSON)
     sys.stdout.write(text + "\n")
 
 
@@ -156,7 +114,7 @@ def json_text(value: object) -> str:
         text = msgspec.json.encode(value, enc_hook=str).decode("utf-8")
     except UnicodeEncodeError:
         text = msgspec.json.encode(_encodable(value), enc_hook=str).decode("utf-8")
-    return text if _is_plain(text) else text.translate(_IN_JSON)
+    return text if is_plain(text) else text.translate(IN_JSON)
 
 
 def _encodable(value: Any) -> Any:

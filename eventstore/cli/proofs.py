@@ -16,6 +16,7 @@ import click
 from eventstore import codec, notes, proof_file, signing, tiles
 from eventstore.audit import audit as audit_log
 from eventstore.cli import bars, completing, moments, naming, output, shapes
+from eventstore.cli.files import write_new
 from eventstore.cli.options import (
     at_option,
     json_option,
@@ -27,11 +28,9 @@ from eventstore.cli.options import (
 from eventstore.cli.output import line, note
 from eventstore.errors import (
     CorruptionError,
-    DestinationExistsError,
     PastChangedError,
     ProofError,
     SourceError,
-    refused,
 )
 from eventstore.events import Record
 from eventstore.store import ImageStore
@@ -206,7 +205,7 @@ def keygen(name: str, output: str | None) -> None:
     key = notes.SigningKey(notes.checked_name(name), os.urandom(32))
     public = key.verifier.text
     target = f"{name.rstrip('/').rpartition('/')[2]}.key" if output is None else output
-    _write_new(target, f"{key.text}\n".encode(), 0o600)
+    write_new(target, f"{key.text}\n".encode(), 0o600)
     line(public)
 
 
@@ -353,7 +352,7 @@ def _read(name: str) -> bytes:
 def _write(name: str | None, content: bytes) -> None:
     """Write bytes as they are."""
     if name is not None:
-        _write_new(name, content, 0o666)
+        write_new(name, content, 0o666)
         return
     if sys.stdout.isatty() and output.steers(content):
         raise click.UsageError(
@@ -362,31 +361,3 @@ def _write(name: str | None, content: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
-
-
-def _write_new(name: str, content: bytes, mode: int) -> None:
-    """Write a new file, whole or not at all.
-
-    Raises:
-        DestinationExistsError: there is something of that name.
-        StoreFullError: there is no room.
-        StoreIOError: the operating system refuses.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        handle = os.open(name, flags, mode)
-    except FileExistsError as error:
-        raise DestinationExistsError(name) from error
-    except (OSError, ValueError) as error:
-        raise refused(name, error if isinstance(error, OSError) else OSError(str(error))) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(name)
-        if isinstance(error, OSError):
-            raise refused(name, error) from error
-        raise

@@ -13,6 +13,7 @@ from eventstore.cli.output import clock_time, utc
 from eventstore.diff import ImageChange, ViewDiff
 from eventstore.errors import RedactedError
 from eventstore.events import (
+    KINDS,
     Compacted,
     Created,
     Described,
@@ -32,23 +33,10 @@ if TYPE_CHECKING:
     from eventstore.adding import AddReport
     from eventstore.sync import SyncReport
 
-KINDS = {
-    "Created": "created",
-    "ParentSet": "parent-set",
-    "LastUpdatedSet": "last-updated-set",
-    "MarkedBuilt": "marked-built",
-    "Tagged": "tagged",
-    "Untagged": "untagged",
-    "Deleted": "deleted",
-    "Redacted": "redacted",
-    "Compacted": "compacted",
-    "Described": "described",
-}
-
 
 def kind_of(event: Event) -> str:
     """Return the name of an event as the command prints it."""
-    return KINDS[type(event).__name__]
+    return KINDS[type(event)]
 
 
 def detail(event: Event, short: Callable[[str], str] = digest.short) -> str:
@@ -98,6 +86,7 @@ def event(event: Event) -> dict[str, Any]:
         shape["manifest"] = manifest(event.manifest)
     elif isinstance(event, Compacted):
         shape |= {"through": event.through, "root_hash": event.root_hash.hex()}
+        shape["view"] = event.view.hex() or None
     return shape
 
 

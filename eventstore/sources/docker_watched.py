@@ -59,7 +59,7 @@ class WatchedImageDB:
 
     def _names(self, told: Collection[str]) -> set[str]:
         """Return the names of the entries that are told of."""
-        tops = [os.path.abspath(folder) + os.sep for folder in self.folders()]
+        tops = [str(folder) + os.sep for folder in self.folders()]
         names = {
             path[len(top) :].split(os.sep, 1)[0]
             for path in told
@@ -74,8 +74,9 @@ class WatchedImageDB:
         self._remembered = Remembered()
 
     def folders(self) -> Sequence[Path]:
-        """Return the folders of configs and of metadata."""
-        return [self.path / part / digest.ALGORITHM for part in ("content", "metadata")]
+        """Return the folders of configs and of metadata, as the paths of changes will begin."""
+        path = self.path.absolute()  # what `..` means is left to the system, for there are links
+        return [path / part / digest.ALGORITHM for part in ("content", "metadata")]
 
     def version(self) -> object:
         """Return what is another after an image or a name came or went."""

@@ -205,5 +205,17 @@ def test_demo_runs_through(command: Command) -> None:
     said = command("demo")
     assert said.code == 0
     assert said.out.count("$ eventstore sync") == 3
-    assert "sound: 333 records, 83 images" in said.out
-    assert "as of @206" in said.out
+    assert "sound: 414 records, 83 images" in said.out
+    assert "as of @241" in said.out
+
+
+def test_demo_lays_down_what_it_shows(command: Command, tmp_path: Path) -> None:
+    """Users get the databases to try commands on, names included; nothing is overwritten."""
+    said = command("demo", "--unpack", tmp_path / "data")
+    assert said.code == 0
+    assert said.lines == [str(tmp_path / "data" / f"host-{number}") for number in (1, 2, 3)]
+    synced = command("sync", tmp_path / "data" / "host-1", "-s", tmp_path / "store")
+    assert "created               94" in synced.out
+    assert "names given           35" in synced.out
+    again = command("demo", "--unpack", tmp_path / "data")
+    assert (again.code, "exists already" in again.err) == (3, True)

@@ -20,7 +20,7 @@ from making import config
 # These end by a signal, ask a daemon, go back further than the history here, or take long.
 ONLY_PARSED = {
     "follow", "follow app:1.0 --after '1 hour ago'", "sync docker:// --dry-run",
-    "compact --before '90 days ago' --dry-run", "demo",
+    "compact --before '90 days ago' --dry-run", "demo", "serve",
 }  # fmt: skip
 # What an example changes for good it asks about; whoever types it says yes.
 ASKS = ("compact --before @241", "redact")

@@ -84,3 +84,36 @@ def test_listings_show_the_names_of_each_moment(command: Command, synced: Host) 
     assert table.lines[0].split()[-1] == "NAMES"
     assert "bk/app:1" in table.out
     assert "bk/app:1" in command("tree", "-s", synced.path).out
+
+
+def test_a_name_that_means_nothing_now_leads_to_the_image_that_had_it_last(
+    host: Host, command: Command
+) -> None:
+    """Who asks what became of `app/web:1.0` knows its name and nothing else of it."""
+    store = ("-s", host.path)
+    last = command(*store, "log", "app/web:1.0").lines[1]
+    assert last == f"     @{host.ends[0] + 1}  deleted           0cb1c2c6f397"
+    shown = command(*store, "show", "app/web:1.0")
+    assert shown.code == 1
+    assert f"deleted at @{host.ends[0] + 1} by root@host-a" in shown.err
+    assert f"--at @{host.ends[0]} to see it as it was" in shown.err
+    assert command(*store, "show", "app/web:1.0", "--at", f"@{host.ends[0]}").code == 0
+    # Taken away from an image that is there: what is asked now is not that image.
+    assert command(*store, "log", "app/web:same").out == command(*store, "log", "app/web:1.1").out
+    assert command(*store, "show", "app/web:same").code == 1
+    assert command(*store, "log", "app/never:1").code == 1
+
+
+def test_a_config_is_redacted_and_a_record_proved_by_name(
+    command: Command, host: Host, tmp_path: Path
+) -> None:
+    """What cannot be undone takes a name that an image has, and not one that it has lost."""
+    store = ("-s", host.path)
+    kept, proof = tmp_path / "kept", tmp_path / "proof"
+    assert command(*store, "checkpoint", "-o", kept).code == 0
+    assert command(*store, "prove", "app/web:1.0", "-o", proof).code == 0
+    assert "deleted  sha256:0cb1c2c6f397" in command("check", proof, "--checkpoint", kept).out
+    for lost in ("app/web:1.0", "app/web:same", "app/never:1"):
+        assert command(*store, "redact", lost, "-m", "a password", "-y").code == 1
+    said = command(*store, "redact", "app/web:1.1", "-m", "a password", "-y")
+    assert said.out.startswith("redacted sha256:4fbf7bf63565")

@@ -208,3 +208,9 @@ def test_reading_makes_and_changes_nothing(command: Command, synced: Host) -> No
     for arguments in (["ls"], ["tree"], ["log"], ["diff", "@1"], ["verify"], ["info"]):
         assert command(*arguments, "-s", synced.path).code == 0
     assert data.read_bytes() == before
+
+
+def test_a_moment_before_the_first_record_is_called_so(command: Command, host: Host) -> None:
+    """An empty list of yesterday, of a store that was made today, is no empty host."""
+    said = command("ls", "--at", "10 years ago", "-s", host.path)
+    assert said.lines[0] == "as of @0, before the first record"

@@ -245,6 +245,8 @@ def command_lines(folder: Path, image_id: str, gone: str) -> list[list[str]]:
         ["import", str(folder / "evil.tar"), "--json"], ["import", str(folder / "evil.json")],
         ["import", str(folder / f"exported {len(ARGUMENT)}{ARGUMENT}")],
         ["restore-image", gone, "-m", EVIL], ["undo", "@1"], ["undo", "@1", "--only"],
+        ["report", ARGUMENT], ["report", ARGUMENT], ["report", ARGUMENT, "--since", ARGUMENT],
+        ["report", str(folder / "page.html"), "--title", EVIL], ["serve", "--port", ARGUMENT],
     ]  # fmt: skip
     as_json = [
         [*arguments, "--json"]

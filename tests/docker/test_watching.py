@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +37,7 @@ from store.children import PACKAGE
 sys.path.append(str(TOOLS))
 from docker_writer import DockerWriter
 
-pytest.importorskip("watchfiles")
+watchfiles = pytest.importorskip("watchfiles")
 COMMAND = [sys.executable, "-P", "-m", "eventstore"]
 
 
@@ -188,6 +194,42 @@ def test_a_database_that_is_replaced_by_another_is_followed(
         until(lambda: newer in store, 1)
 
 
+def test_a_folder_that_is_removed_and_made_again_is_followed(
+    store: ImageStore, root: Path, tmp_path: Path
+) -> None:
+    """Even if the new one has the number of the old one, as file systems like to do."""
+    writer = DockerWriter(root)
+    image = writer.create("second", built=True)
+    with watched(store, root):
+        until(lambda: image in store)
+        for times in range(3):
+            shutil.copytree(writer.metadata, tmp_path / str(times))
+            shutil.rmtree(writer.metadata)
+            shutil.copytree(tmp_path / str(times), writer.metadata)
+            time.sleep(0.5)
+            when = datetime(2026, 1, 2, 3, 4, times, tzinfo=UTC)
+            writer.tag("app", "1.0", image, when.isoformat().replace("+00:00", "Z"))
+            until(partial(lambda when: store.get_last_updated(image) == when, when), 2)
+
+
+def test_a_path_may_lead_through_links_and_back(
+    store: ImageStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told of is known again, however the data root is named."""
+    writer = DockerWriter(root)
+    image = writer.create("second", built=True)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    monkeypatch.chdir(tmp_path / "far")
+    odd = ["../docker", "away/../../docker", f"{tmp_path}/link/../../docker"]
+    for second, name in enumerate(odd):
+        when = datetime(2026, 1, 2, 3, 4, second, tzinfo=UTC)
+        with watched(store, Path(name)):
+            time.sleep(0.5)
+            writer.tag("app", "1.0", image, when.isoformat().replace("+00:00", "Z"))
+            until(partial(lambda when: store.get_last_updated(image) == when, when), 2)
+
+
 def test_a_sync_that_is_refused_is_told_once_and_made_when_it_may(
     store: ImageStore, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -270,6 +312,19 @@ def test_an_image_that_was_removed_and_came_back_is_created_again(
     assert kinds == ["Created", "LastUpdatedSet", "MarkedBuilt", "Deleted", "Created"]
 
 
+def test_a_child_keeps_its_parent_when_that_is_created_again(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    """In the log the child has lost it, though nothing has changed about the child."""
+    raw, below = config("a"), config("b")
+    whole, bare = SourceImage(id_of(raw), raw, None, 5, True), SourceImage(id_of(raw), raw)
+    child = SourceImage(id_of(below), below, id_of(raw))
+    readings = [[whole, child], [bare, child], [bare, child]]
+    run_through(store, Scripted(tmp_path, [Findings(one, []) for one in readings]))
+    assert store.get_last_updated(id_of(raw)) is None
+    assert store.get_parent(id_of(below)) == id_of(raw)
+
+
 def test_what_is_remembered_is_what_a_new_reading_finds(root: Path) -> None:
     """Whatever was changed between two readings, in place or by renaming, and of each kind."""
     writer = DockerWriter(root)
@@ -345,6 +400,20 @@ def test_a_signal_ends_it_with_0_and_each_sync_is_a_line(
         assert list(store.verify()) == []
 
 
+def test_a_store_that_was_moved_ends_it(tmp_path: Path, root: Path) -> None:
+    """A service manager can start it again; to try for ever would record nothing."""
+    path = tmp_path / "store"
+    with process(path, root) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        path.rename(tmp_path / "moved")
+        DockerWriter(root).create("second")
+        _, complaint = child.communicate(timeout=10)
+    assert child.returncode == 3
+    assert len(complaint.splitlines()) == 1
+    assert "removed, moved or replaced" in complaint
+
+
 def test_what_cannot_be_followed_is_refused_at_the_start(tmp_path: Path, root: Path) -> None:
     """A typo must not wait for ever; nor does it go with --dry-run."""
     for arguments, code in (([tmp_path / "none"], 3), ([root, "--dry-run"], 2)):
@@ -353,6 +422,50 @@ def test_what_cannot_be_followed_is_refused_at_the_start(tmp_path: Path, root: P
         assert (done.returncode, done.stdout) == (code, "")
         assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "store").exists()
+
+
+def test_a_system_that_follows_no_more_folders_is_told_of(tmp_path: Path, root: Path) -> None:
+    """At the start, in one line; to go on would record some changes a minute late."""
+    writer = DockerWriter(root)
+    for number in range(20):
+        writer.create(f"image {number}", built=True)
+    limited = "echo 9 > /proc/sys/user/max_inotify_watches && exec "
+    watch_it = shlex.join([*COMMAND, "-s", str(tmp_path / "store"), "sync", "--watch", str(root)])
+    unshare = ["unshare", "--user", "--map-root-user", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run(
+        [*unshare, f"{limited} true"], capture_output=True, check=False
+    ).returncode:  # fmt: skip
+        pytest.skip("no user namespace")
+    done = subprocess.run(
+        [*unshare, limited + watch_it],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+        env={**os.environ, "PYTHONPATH": PACKAGE},
+    )
+    assert done.returncode == 3
+    assert "fs.inotify.max_user_watches" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_may_not_be_followed_is_passed_by(
+    store: ImageStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may not be listed stops nothing but its own changes."""
+    real, refused = watchfiles.watch, []
+
+    def denied(*paths: str, **options: Any) -> Iterator[Any]:
+        if not options["ignore_permission_denied"]:
+            refused.append(paths)
+            raise PermissionError(errno.EACCES, "Permission denied")
+        yield from real(*paths, **options)
+
+    monkeypatch.setattr(watchfiles, "watch", denied)
+    with watched(store, root):
+        image = DockerWriter(root).create("second")
+        until(lambda: image in store, 2)
+    assert len(refused) == 1
 
 
 def test_without_the_extra_it_says_what_to_install(

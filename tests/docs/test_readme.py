@@ -1,11 +1,10 @@
-"""Run what the README shows, and hold its promises against the checkout."""
+"""Hold the promises of the README against the checkout; its guides are run by `test_guides.py`."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import pytest
 from click import Group
 
 from eventstore import snapshots
@@ -13,15 +12,6 @@ from eventstore.cli.main import cli
 
 TOP = Path(__file__).resolve().parents[2]
 README = (TOP / "README.md").read_text("utf-8")
-
-
-def test_the_library_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are what a newcomer types first; the second goes on from the first."""
-    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert max(len(example.splitlines()) for example in examples) <= 22
-    example = "\n".join(examples)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})
 
 
 def test_every_command_is_in_the_table_and_the_other_way_round() -> None:
@@ -37,6 +27,10 @@ def test_every_file_that_is_named_exists() -> None:
     """Paths in the README lead somewhere."""
     for name in re.findall(r"`((?:tests|tools|eventstore)/[\w./-]+)`", README):
         assert (TOP / name).exists(), name
+    pictures = re.findall(r'src(?:set)?="([^"]+)"', README)
+    assert len(pictures) >= 3
+    for name in pictures:
+        assert (TOP / name).is_file(), name
     tour = README.split("## Reading the source")[1]
     for name in re.findall(r"`([\w/]+\.py)`", tour):
         if not name.startswith("tools/"):
@@ -56,3 +50,14 @@ def test_the_stated_bound_of_as_of_is_that_of_the_code() -> None:
     assert "2 × max(4096, images ÷ 4)" in README
     for images in (0, 1, 16_384, 16_388, 1_000_000):
         assert snapshots.interval(images) == max(4096, images // 4)
+
+
+def test_every_link_leads_to_a_heading_or_a_file() -> None:
+    """A heading's anchor is its words in lower case, as GitHub makes it."""
+    prose = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings}
+    links = re.findall(r"\]\(([^)]+)\)", prose)
+    assert "#ten-minutes-as-an-auditor" in links
+    for link in links:
+        assert link[1:] in anchors if link.startswith("#") else (TOP / link).exists(), link

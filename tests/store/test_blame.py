@@ -267,3 +267,31 @@ def test_bisect_refuses_what_is_no_range(family: ImageStore) -> None:
     assert family.bisect(lambda view: False, after=2, through=2) is None
     found = family.bisect(lambda view: B in view and view.get_parent(B) == A)
     assert found is not None and found.position == 4
+
+
+def test_nobody_is_blamed_for_what_a_compaction_dropped(store: ImageStore) -> None:
+    """The parent that was deleted long ago came again, and was deleted again: by another."""
+    for name in "abc":
+        store.create(config(name))
+    store.set_parent(B, A)
+    store.set_parent(C, A)
+    store.delete(A)
+    store.create(config("a"))
+    store.set_parent(C, A)
+    store.set_built_locally(B)
+    horizon = store.position
+    store.compact(position=horizon)
+    compacted = store.position
+    store.delete(A)
+    deleted = store.position
+    assert [record.position for record in store.story(B, after=horizon)] == [compacted]
+    assert [record.position for record in store.story(C, after=horizon)] == [deleted]
+    blamed = store.blame(B).parent
+    assert blamed is not None
+    assert blamed.record.position == compacted
+    blamed = store.blame(C).parent
+    assert blamed is not None
+    assert blamed.record.position == deleted
+    store.set_parent(B, C)
+    own = [2, 4, horizon, store.position]
+    assert [record.position for record in store.story(B)] == own

@@ -177,14 +177,14 @@ def old(store_path: Path) -> Iterator[ImageStore]:
 def test_the_log_says_so_and_passes_over_what_was_dropped(old: ImageStore) -> None:
     """Who, when, why, how far, and the root hash; those that are kept are the very same."""
     before = {record.position: record for record in old.records()}
-    root = old.checkpoint(5).root_hash
+    root, view = old.checkpoint(5).root_hash, old.as_of(position=5).rows_digest
     done = old.compact(position=5, reason="90 days")
     assert (done.records, done.kept, done.configs, done.by) == (2, 3, 1, 8)
     records = list(old.records())
     assert [record.position for record in records] == [2, 4, 5, 6, 7, 8]
     assert records[:-1] == [before[at] for at in (2, 4, 5, 6, 7)]
     said = records[-1]
-    assert said.event == Compacted(5, root)
+    assert said.event == Compacted(5, root, view)
     assert (said.actor, said.reason, said.image_id, said.previous) == ("ci", "90 days", "", 0)
     assert list(old.records(reverse=True)) == records[::-1]
     assert [record.position for record in old.records(B)] == [2, 4, 5]

@@ -148,6 +148,31 @@ def test_a_record_that_is_made_pass_for_dropped_is_missed(old: ImageStore) -> No
     assert "log" in {problem.kind for problem in check_store(path)}
 
 
+def test_a_last_record_that_is_made_pass_for_dropped_is_missed(store_path: Path) -> None:
+    """Nothing goes on behind it, the count and all hashes fit, and no snapshot is left to tell."""
+    with ImageStore.open(store_path) as store:
+        store.delete(store.create(config("a")))
+        image = store.create(config("b"))
+        store.set_last_updated(image)
+        done = store.compact(position=4)
+        with store._environment.read() as txn:
+            horizon, record = dropped.horizon(txn), log.read_one(txn, 4)
+
+        def forge(txn: Any) -> None:
+            log.drop(txn, 4)
+            dropped.add(txn, {4: merkle.leaf_hash(record.raw)})
+            dropped.note(txn, horizon.with_more(1))
+            for key in list(txn.keys("snapshots", b"")):
+                txn.delete("snapshots", key)
+
+        root = store.checkpoint().root_hash
+        store._environment.write(forge)
+        assert store.checkpoint().root_hash == root
+    (problem,) = check_store(store_path)
+    assert (problem.kind, problem.position) == ("log", done.by)
+    assert "more was dropped than record 5 knew of" in problem.message
+
+
 def test_a_horizon_with_another_time_is_a_problem(old: ImageStore) -> None:
     """By it a moment would be looked up; whether its record is kept or not."""
     path = old.path

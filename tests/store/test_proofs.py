@@ -177,12 +177,32 @@ def test_hashes_that_are_lost_or_bent_change_no_answer(store_path: Path, how: st
         assert verify_consistency(store.checkpoint(700), store.checkpoint(3000), proof)
 
 
+@pytest.mark.parametrize("before", [0, 1, 255, 256, 300])
+def test_a_transaction_that_fills_tiles_stores_the_hashes_of_its_records(
+    store_path: Path, before: int
+) -> None:
+    """They are made of what is in memory, wherever in a tile the transaction begins."""
+    with ImageStore.open(store_path) as store:
+        image_id = store.create(config("a"))
+        for count in (before, 1_000):
+            with store.transaction():
+                for _ in range(count):
+                    store.set_last_updated(image_id, store.view().position)
+        raws = [record.raw for record in store.records()]
+    stored = entries(store_path)
+    assert len(stored) == len(raws) // 256
+    for index in range(len(stored)):
+        key = hashes.key_of(8, index)
+        root = merkle.root_of(raws[256 * index : 256 * (index + 1)])
+        assert hashes.unpack(key, stored[key]) == root
+
+
 def test_a_store_of_an_earlier_version_catches_up(
     store_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bounded number of hashes a commit, in a row, until none is missing."""
     monkeypatch.setattr(hashes, "CATCH_UP_MAX", 3)
-    monkeypatch.setattr(hashes.extend, "__kwdefaults__", {"limit": 3})
+    monkeypatch.setattr(hashes.extend, "__kwdefaults__", {"limit": 3, "appended": ()})
     with ImageStore.open(store_path) as store:
         fill(store, 256 * 10)
     complete = entries(store_path)

@@ -23,6 +23,7 @@ trace.set_tracer_provider(provider)
 from eventstore import ImageStore, ImageNotFoundError, StoreNotFoundError
 from eventstore.sources.found import SourceImage
 from eventstore.sync import sync
+from eventstore.tracing import traced_steps
 path = sys.argv[1]
 with ImageStore.open(path) as store:
     image = store.create(b'{"rootfs": {"type": "layers"}}', reason="a secret")
@@ -35,6 +36,20 @@ try:
     ImageStore.open(path + "-none", create=False)
 except StoreNotFoundError:
     pass
+
+
+def broken():
+    yield 1
+    raise StoreNotFoundError("none")
+
+
+try:
+    list(traced_steps("verify", broken()))
+except StoreNotFoundError:
+    pass
+left = traced_steps("verify", broken())
+next(left)
+left.close()
 spans = exporter.get_finished_spans()
 assert "secret" not in str([span.to_json() for span in spans])
 by_id = {span.context.span_id: span for span in spans}
@@ -44,18 +59,21 @@ for span in spans:
 """
 UNTRACED = """
 import sys
+if len(sys.argv) > 2:
+    sys.modules["opentelemetry.trace"] = None
 from eventstore import ImageStore
 with ImageStore.open(sys.argv[1]) as store:
     store.create(b'{"rootfs": {"type": "layers"}}')
     list(store.verify())
-assert not [name for name in sys.modules if name.startswith("opentelemetry")]
+loaded = [name for name, module in sys.modules.items() if module is not None]
+assert not [name for name in loaded if name.startswith("opentelemetry")]
 """
 
 
-def run(script: str, path: Path) -> list[str]:
+def run(script: str, path: Path, *more: str) -> list[str]:
     """Run a script in a process of its own, and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", script, path],
+        [sys.executable, "-P", "-c", script, path, *more],
         capture_output=True,
         text=True,
         check=False,
@@ -78,9 +96,12 @@ def test_what_takes_long_is_a_span(store_path: Path) -> None:
         "eventstore.verify - UNSET",
         "eventstore.backup - UNSET",
         "eventstore.open - ERROR",
+        "eventstore.verify - ERROR",
+        "eventstore.verify - UNSET",
     ]
 
 
 def test_nothing_is_loaded_for_it(store_path: Path) -> None:
     """A program that does not trace never hears of the package, whether it is installed or not."""
     assert run(UNTRACED, store_path) == []
+    assert run(UNTRACED, store_path, "kept out") == []

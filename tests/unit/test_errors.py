@@ -33,6 +33,7 @@ PARENTS = {
     "DestinationExistsError": (eventstore.StoreUsageError,),
     "StoreFullError": (EventStoreError, OSError),
     "StoreIOError": (EventStoreError, OSError),
+    "StoreLostError": (eventstore.StoreIOError,),
     "CorruptionError": (EventStoreError,),
     "PastChangedError": (eventstore.CorruptionError,),
     "UnknownFormatError": (eventstore.CorruptionError,),

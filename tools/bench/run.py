@@ -43,6 +43,7 @@ SUBJECTS = (
     "stopping",
     "proofs",
     "compacting",
+    "pages",
 )
 
 
