@@ -88,6 +88,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         "blame": "show who made an image what it is",
         "bisect": "find the record since which something holds",
     },
+    "See it in a browser": {
+        "report": "write one page that shows every moment",
+        "serve": "show the page of a store as records come",
+    },
     "Change images": {
         "tag": "give an image a name",
         "untag": "take a name away",
