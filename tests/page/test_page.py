@@ -482,3 +482,22 @@ def test_what_got_into_the_page_would_not_run(store: ImageStore, shown: Shown) -
     )
     assert page.url.startswith("file:")
     assert asked == []
+
+
+def test_images_without_a_config_are_listed_as_ls_lists_them(
+    store_path: Path, opened: Shown, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Last, behind those that do not say when they were made; with what became of the config."""
+    with ImageStore.open(store_path, actor="a") as store:
+        dated = '{"created": "2026-01-0%dT00:00:00Z", "rootfs": {"type": "layers"}}'
+        images = [store.create((dated % day).encode()) for day in range(1, 6)]
+        images += [store.create(config(str(number))) for number in range(20)]
+        for image in images[::3]:
+            store.redact(image, reason="a secret")
+    assert run(["-s", str(store_path), "report", str(tmp_path / "page.html")]) == 0
+    page = opened((tmp_path / "page.html").as_uri())
+    page.select_option("#show", "all")
+    expected = [in_row(one) for one in listed(store_path, "ls", "--all", capsys=capsys)]
+    assert page.evaluate(ROWS) == expected
+    page.locator(f"[data-id='{images[0][7:]}']").click()
+    assert "a secret" in page.inner_text("#image dl")
