@@ -221,23 +221,32 @@ class Page {
     this.drawSoon();
   }
 
-  /** Ask the server that the page came from for what comes. */
+  /** Ask the server that the page came from for what comes, while the page is looked at. */
   listenToServer() {
     byId("live").hidden = false;
-    const connect = () => {
-      const source = new EventSource(`updates?after=${this.history.last}`);
-      source.addEventListener("open", () => say("Live"));
-      source.addEventListener("message", (event) => this.take(JSON.parse(event.data)));
-      source.addEventListener("error", () => {
-        // It is closed where another server than the one of this page has answered.
-        const isOther = source.readyState === EventSource.CLOSED;
-        say(isOther ? "Not live: open the address that the server has printed" : "Not connected; trying again");
-        // The address says from where on, so each try is a new one.
-        source.close();
-        setTimeout(connect, RETRY_MS);
-      });
-    };
-    connect();
+    document.addEventListener("visibilitychange", () => this.connect());
+    this.connect();
+  }
+
+  connect() {
+    clearTimeout(this.retry);
+    this.stream?.close();
+    // A browser holds six connections to a server: with as many pages behind, none could be opened.
+    if (document.hidden) {
+      say("Paused");
+      return;
+    }
+    // The address says from where on, so each try is a new one.
+    this.stream = new EventSource(`updates?after=${this.history.last}`);
+    this.stream.addEventListener("open", () => say("Live"));
+    this.stream.addEventListener("message", (event) => this.take(JSON.parse(event.data)));
+    this.stream.addEventListener("error", () => {
+      // It is closed where another server than the one of this page has answered.
+      const isOther = this.stream.readyState === EventSource.CLOSED;
+      say(isOther ? "Not live: open the address that the server has printed" : "Not connected; trying again");
+      this.stream.close();
+      this.retry = setTimeout(() => this.connect(), RETRY_MS);
+    });
   }
 }
 

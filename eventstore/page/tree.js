@@ -80,7 +80,7 @@ class Tree {
 
   /** Return the rows of a list: those without children, or all, the newest first. */
   list() {
-    const { made, id } = this.history;
+    const { made, id, note } = this.history;
     const images = [];
     for (const siblings of this.children.values()) {
       for (const image of siblings) {
@@ -88,7 +88,10 @@ class Tree {
         if (isShown && (this.wanted === null || this.wanted(image, this.names.get(image)))) images.push(image);
       }
     }
-    images.sort((a, b) => (made[b] ?? -Infinity) - (made[a] ?? -Infinity) || (id[a] < id[b] ? -1 : 1));
+    const isUnread = (image) => Number(note[image] !== "");
+    const madeAt = (image) => made[image] ?? -Infinity;
+    const order = (a, b) => isUnread(a) - isUnread(b) || madeAt(b) - madeAt(a) || (id[a] < id[b] ? -1 : 1);
+    images.sort(order);
     return images.map((image, at) => ({ image, level: 1, place: at + 1, size: images.length, isOpen: null }));
   }
 

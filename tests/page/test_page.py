@@ -450,3 +450,54 @@ def test_names_that_moved_are_changes(store: ImageStore, shown: Shown) -> None:
             text.split()[0] for text in expected
         ]
         assert ("moved" in page.inner_text("#changes .summary")) == bool(expected)
+
+
+def test_what_got_into_the_page_would_not_run(store: ImageStore, shown: Shown) -> None:
+    """Should a mistake let markup in, the policy stops it: no script, no style, no request."""
+    store.create(config("a"))
+    page = shown(store, is_cut_off=True)  # the browser says what it refused
+    asked: list[str] = []
+    page.on("requestfinished", lambda request: asked.append(request.url))
+    page.evaluate(
+        """async () => {
+          document.body.insertAdjacentHTML("beforeend", `
+            <img src="http://127.0.0.1:9/i" onerror="window.ran = 1">
+            <iframe srcdoc="<script>parent.ran = 1</script>"></iframe>
+            <div id="styled" style="color: rgb(1, 2, 3)"></div><style>#now { color: red }</style>
+            <a id="link" href="javascript:window.ran = 1">a</a>
+            <form action="http://127.0.0.1:9/f"><button id="send">b</button></form>`);
+          for (const attributes of [{ textContent: "window.ran = 1" }, { src: "data:,ran=1" }]) {
+            document.body.append(Object.assign(document.createElement("script"), attributes));
+          }
+          document.getElementById("link").click();
+          document.getElementById("send").click();
+          await fetch("http://127.0.0.1:9/").catch(() => undefined);
+          await new Promise((resolve) => setTimeout(resolve, 200));
+        }"""
+    )
+    assert page.evaluate("window.ran") is None
+    assert page.evaluate("getComputedStyle(styled).color") != "rgb(1, 2, 3)"
+    assert (
+        page.evaluate("getComputedStyle(document.getElementById('now')).color") != "rgb(255, 0, 0)"
+    )
+    assert page.url.startswith("file:")
+    assert asked == []
+
+
+def test_images_without_a_config_are_listed_as_ls_lists_them(
+    store_path: Path, opened: Shown, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Last, behind those that do not say when they were made; with what became of the config."""
+    with ImageStore.open(store_path, actor="a") as store:
+        dated = '{"created": "2026-01-0%dT00:00:00Z", "rootfs": {"type": "layers"}}'
+        images = [store.create((dated % day).encode()) for day in range(1, 6)]
+        images += [store.create(config(str(number))) for number in range(20)]
+        for image in images[::3]:
+            store.redact(image, reason="a secret")
+    assert run(["-s", str(store_path), "report", str(tmp_path / "page.html")]) == 0
+    page = opened((tmp_path / "page.html").as_uri())
+    page.select_option("#show", "all")
+    expected = [in_row(one) for one in listed(store_path, "ls", "--all", capsys=capsys)]
+    assert page.evaluate(ROWS) == expected
+    page.locator(f"[data-id='{images[0][7:]}']").click()
+    assert "a secret" in page.inner_text("#image dl")

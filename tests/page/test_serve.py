@@ -165,6 +165,35 @@ def test_a_page_that_another_server_follows_says_so(filled: Path, opened: Shown)
     second.end()
 
 
+HIDE = """isHidden => {
+  Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_pages_that_nobody_looks_at_keep_no_connection(
+    filled: Path, served: Served, opened: Shown
+) -> None:
+    """A browser has six for a server; and a page that is looked at again has all that came."""
+    first = opened(served.address)
+    pages = [first]
+    live = "() => document.getElementById('connection').textContent === 'Live'"
+    for _ in range(8):
+        pages[-1].wait_for_function(live)
+        pages[-1].evaluate(HIDE, True)
+        pages.append(first.context.new_page())
+        pages[-1].goto(served.address)
+    assert first.inner_text("#connection") == "Paused"
+    with ImageStore.open(filled, actor="b", create=False) as store:
+        store.create(config("b"))
+        last = store.position
+    pages[-1].wait_for_function("at => page.history.last === at", arg=last)
+    assert first.evaluate("page.history.last") == last - 1
+    first.evaluate(HIDE, False)
+    first.wait_for_function("at => page.history.last === at", arg=last)
+    assert first.inner_text("#connection") == "Live"
+
+
 def test_thousands_of_records_at_once_show_up_in_few_frames(
     filled: Path, served: Served, opened: Shown
 ) -> None:
