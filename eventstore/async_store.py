@@ -367,6 +367,9 @@ class AsyncImageStore:
 
         Args:
             after: start behind this position; None starts at the present one.
+
+        Raises:
+            StoreLostError: the store was removed, moved or replaced; nothing would ever come.
         """
         position = await self.position() if after is None else after
         while True:
@@ -378,6 +381,7 @@ class AsyncImageStore:
                         yield record
                     position = last
                     continue
+                await self._call(self._store._environment.refuse_lost)
             except StoreClosedError:
                 return
             with suppress(TimeoutError):

@@ -537,6 +537,9 @@ class StoreReader:
         Args:
             after: start behind this position; None starts at the present one.
             stop: ends it when set, within a twentieth of a second.
+
+        Raises:
+            StoreLostError: the store was removed, moved or replaced; nothing would ever come.
         """
         position = self._committed() if after is None else after
         return self._follow(position, stop)
@@ -551,6 +554,7 @@ class StoreReader:
                         yield record
                     position = max(position, last)  # the last ones may have been dropped
                     continue
+                self._environment.refuse_lost()
             except StoreClosedError:
                 return
             with self._append_lock:

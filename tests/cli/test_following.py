@@ -127,3 +127,17 @@ def test_the_service_of_the_readme_is_one_that_systemd_takes(tmp_path: Path) -> 
     )
     about = [said for said in checked.stderr.splitlines() if "eventstore-watch" in said]
     assert (about, checked.returncode) == ([], 0), checked.stderr
+
+
+def test_a_store_that_was_moved_ends_it(store_path: Path) -> None:
+    """Nothing would ever come of what is open; one line says so."""
+    with ImageStore.open(store_path) as store:
+        store.create(config("a"))
+    with following(store_path, "--after", "@0") as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        store_path.rename(store_path.with_name("moved"))
+        _, complaint = child.communicate(timeout=10)
+    assert child.returncode == 3
+    assert len(complaint.splitlines()) == 1
+    assert "removed, moved or replaced" in complaint

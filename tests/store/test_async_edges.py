@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from eventstore import ImageStore, StoreForkedError
+from eventstore import ImageStore, StoreForkedError, StoreLostError
 from eventstore.async_store import AsyncImageStore, outcome
 from making import config, id_of
 from store import children
@@ -214,5 +214,21 @@ def test_a_child_of_fork_is_told_to_open_again(store_path: Path) -> None:
             _, status = os.waitpid(child, 0)
             assert os.waitstatus_to_exitcode(status) == 23
             assert await store.count() == 20
+
+    asyncio.run(main())
+
+
+def test_following_a_store_that_was_moved_ends(store_path: Path) -> None:
+    """Nothing would ever come of it."""
+
+    async def main() -> None:
+        async with await AsyncImageStore.open(store_path) as store:
+            await store.create(config("a"))
+            records = store.follow(after=0)
+            assert (await anext(records)).position == 1
+            store_path.rename(store_path.with_name("moved"))
+            async with asyncio.timeout(5):
+                with pytest.raises(StoreLostError):
+                    await anext(records)
 
     asyncio.run(main())
