@@ -108,3 +108,27 @@ def test_short_ids_are_as_long_as_they_must_be(store: ImageStore, shown: Shown) 
         assert [one for one, _ in found if one.startswith(short)] == [identifier]
         others = [one for one, _ in found if one != identifier]
         assert len(short) == 12 or any(one.startswith(short[:-1]) for one in others)
+
+
+def test_what_is_known_of_images_that_come_is_what_a_page_made_afterwards_knows(
+    store: ImageStore, shown: Shown
+) -> None:
+    """Their configs as well, and that one was redacted since."""
+    facts = (
+        "Object.fromEntries(page.history.id.map((id, image) => [id, [page.history.made[image],"
+        "page.history.platform[image], page.history.layers[image], page.history.by[image],"
+        "page.history.note[image]]]))"
+    )
+    early = store.create(config("early", layers=2))
+    page = shown(store)
+    raw = b'{"created": "2026-01-02T03:04:05Z", "os": "linux", "rootfs": {"type": "layers"}}'
+    images = [early, store.create(raw), store.create(config("late", layers=3, os="windows"))]
+    images.append(store.create(config("soon redacted", layers=1)))
+    for image in images[::3]:
+        store.redact(image, reason="a secret")
+    take(page, PageHistory(store).updates(1, 500))
+    found = page.evaluate(facts)
+    assert found == shown(store).evaluate(facts)
+    notes = [found[image[7:]][4] for image in images]
+    assert ["a secret" in note for note in notes] == [True, False, False, True]
+    assert found[images[1][7:]][0] == 1_767_323_045_000_000

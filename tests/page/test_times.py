@@ -89,3 +89,23 @@ def test_a_second_means_the_records_up_to_it_as_the_store_takes_it(
     for second in range(first - 1, first + 6):
         expected = store.position_at(second * 10**9)
         assert page.evaluate(f"page.history.positionAt({second} * 1e6)") == expected
+
+
+def test_ages_are_those_of_the_moment_that_is_looked_at(
+    store: ImageStore, clock: Any, shown: Shown
+) -> None:
+    """Not those of today: last week an image of last month was three weeks old."""
+    made = datetime.fromtimestamp(clock.now_ns // 10**9, UTC) - timedelta(days=1)
+    created = f'"created": "{made:%Y-%m-%dT%H:%M:%SZ}"'
+    image = store.create(f'{{{created}, "rootfs": {{"type": "layers"}}}}'.encode())
+    clock.now_ns += 3 * 86400 * 10**9
+    store.set_built_locally(image)
+    clock.now_ns += 800 * 86400 * 10**9
+    store.tag("app", image)
+    page = shown(store)
+    for position, age in ((1, "1 day"), (2, "4 days"), (3, "2 years")):
+        page.evaluate(f"page.position = {position}")
+        page.evaluate("page.draw()")
+        assert page.inner_text(".row .age") == age
+    ages = "[[5, 5e6], [0, 60e6], [0, 3600e6 - 1], [5e6, 0], [null, 0]].map((one) => ageOf(...one))"
+    assert page.evaluate(ages) == ["4 seconds", "1 minute", "59 minutes", "later", "-"]
