@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli import moments, output
+from eventstore.cli import bars, moments, output
 from eventstore.cli.files import write_new, write_over
 from eventstore.cli.following import until_stopped
 from eventstore.cli.options import open_to_read, path_of, store_option
@@ -53,7 +53,9 @@ def report(
         raise DestinationExistsError(file)  # before the work, not after it
     with open_to_read(store_path) as store:
         first = None if since is None else moments.position_of(store, since)
-        gathered = gather(store, since=first, title=title or _title(store.path))
+        with bars.shown() as bar:
+            named = title or _title(store.path)
+            gathered = gather(store, since=first, title=named, progress=bar.step("gathering"))
     begin = gathered["since"]["position"]
     end = begin + len(gathered["records"]["kind"])
     page = document(gathered)

@@ -33,6 +33,7 @@ from eventstore.events import (
     Untagged,
 )
 from eventstore.image import Image
+from eventstore.progress import Progress, counted
 from eventstore.story import StoryReader
 
 VERSION = 1
@@ -49,10 +50,12 @@ def gather(
     title: str,
     since: int | datetime | None = None,
     live: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Return all that a page shows, as JSON values; see `PageHistory`.
 
-    Where a compaction goes over the beginning meanwhile, it begins anew behind that.
+    Where a compaction goes over the beginning meanwhile, it begins anew behind that. `progress` is
+    told of records, and then of images.
 
     Raises:
         CompactedError: the beginning was asked for, and nothing is known of it any more.
@@ -61,7 +64,8 @@ def gather(
     """
     while True:
         try:
-            return PageHistory(store, since=since).gathered(title=title, live=live)
+            history = PageHistory(store, since=since)
+            return history.gathered(title=title, live=live, progress=progress)
         except CompactedError:
             if since is not None:
                 raise
@@ -110,19 +114,22 @@ class PageHistory:
         self._names = _Numbers()
         self._texts = _Numbers()
 
-    def gathered(self, *, title: str, live: bool = False) -> dict[str, Any]:
+    def gathered(
+        self, *, title: str, live: bool = False, progress: Progress | None = None
+    ) -> dict[str, Any]:
         """Return all that the page shows, through the last record there is now, as JSON values.
 
         Args:
             title: what the page is called.
             live: whether `updates` will follow.
+            progress: is told of records, and then of images.
 
         Raises:
             CompactedError: a compaction has gone over the beginning meanwhile.
             CorruptionError: a record is damaged.
         """
         store = self._store
-        since, records = self._beginning(), self._columns()
+        since, records = self._beginning(), self._columns(progress)
         shown = {
             "version": VERSION,
             "title": self._text(title),
@@ -131,7 +138,7 @@ class PageHistory:
             "since": since,
             "kinds": list(KINDS.values()),
             "records": records,
-            "images": self._facts(),
+            "images": self._facts(progress),
             "names": [references.shown(name) for name in self._names],
         }
         horizon = store.horizon.through
@@ -169,13 +176,13 @@ class PageHistory:
         time = instant_of(view.time_ns)
         return {"position": self.since, "time": time, "images": images, "names": names}
 
-    def _columns(self) -> dict[str, list[int]]:
+    def _columns(self, progress: Progress | None) -> dict[str, list[int]]:
         """Return the records in columns."""
         parts = ("time", "kind", "image", "of", "batch", "who", "why")
         columns: dict[str, list[int]] = {part: [] for part in parts}
         add = [columns[part].append for part in parts]
-        before = 0
-        for record in self._store.records(after=self.since):
+        before, total = 0, self._store.position - self.since
+        for record in counted(self._store.records(after=self.since), progress, total):
             now = instant_of(record.time_ns)
             event = record.event
             row = (
@@ -204,9 +211,10 @@ class PageHistory:
             return self._number(event.manifest.digest)
         return event.through if isinstance(event, Compacted) else -1
 
-    def _facts(self) -> dict[str, list[Any]]:
+    def _facts(self, progress: Progress | None) -> dict[str, list[Any]]:
         """Return what the configs of all images say, in columns; texts as their numbers."""
-        rows = [(image_id, *self._fact(image_id)) for image_id in self._images]
+        images = counted(self._images, progress, len(self._images))
+        rows = [(image_id, *self._fact(image_id)) for image_id in images]
         columns = list(zip(*rows, strict=True)) or [()] * 6
         ids, created, platform, layers, by, note = columns
         return {

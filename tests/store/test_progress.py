@@ -23,6 +23,7 @@ from eventstore.adding import add
 from eventstore.audit import audit
 from eventstore.image_export import export_images
 from eventstore.notes import LogCheckpoint
+from eventstore.page.history import gather
 from eventstore.progress import counted
 from eventstore.signing import origin_of
 from eventstore.sources.docker_imagedb import DockerImageDB
@@ -88,6 +89,11 @@ def _export_images(path: Path, new: Path, progress: Progress | None) -> None:
         export_images(store, new, form="docker-imagedb", progress=progress)
 
 
+def _report(path: Path, new: Path, progress: Progress | None) -> None:
+    with ImageStore.open(path, read_only=True) as store:
+        gather(store, title="a store", progress=progress)
+
+
 def _compact(path: Path, new: Path, progress: Progress | None) -> None:
     with ImageStore.open(path) as store:
         store.compact(position=2 * IMAGES, progress=progress)
@@ -110,6 +116,7 @@ WORKS: dict[str, tuple[Work, int]] = {
     "import": (_import, 2 * IMAGES),
     "restore": (lambda path, new, progress: restore(path, new, progress=progress), 2 * IMAGES),
     "salvage": (lambda path, new, progress: salvage(path, new, progress=progress), 2 * IMAGES),
+    "report": (_report, 2 * IMAGES),
     "compact": (_compact, 2 * IMAGES),
 }
 
