@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 LOOPBACK = "127.0.0.1"
+LOOK_SECONDS = 0.2
 LARGE_SIZE = 20 << 20
 _title_option = click.option(
     "--title", metavar="TEXT", help="What the page is called; path and host if not given."
@@ -44,12 +45,14 @@ def report(
     """Write the history as one page, to be looked at in a browser: OUT.html.
 
     It shows the images at any moment, the story of each, and what changed, and asks no network for
-    anything. Whoever has the page can read all that.
+    anything. Whoever has the page can read all that. A `-` is standard output.
     """
     from eventstore.page.document import document
     from eventstore.page.history import gather
 
-    if not force and os.path.lexists(file):
+    if file == "-" and sys.stdout.isatty():
+        raise click.UsageError("send the page to a file or a pipe: a terminal shows none")
+    if file != "-" and not force and os.path.lexists(file):
         raise DestinationExistsError(file)  # before the work, not after it
     with open_to_read(store_path) as store:
         first = None if since is None else moments.position_of(store, since)
@@ -59,8 +62,13 @@ def report(
     begin = gathered["since"]["position"]
     end = begin + len(gathered["records"]["kind"])
     page = document(gathered)
-    (write_over if force else write_new)(file, page, 0o600)
-    output.line(f"{file}: @{begin} to @{end}, {output.size(len(page))}")
+    if file == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(page)
+        sys.stdout.buffer.flush()
+    else:
+        (write_over if force else write_new)(file, page, 0o600)
+        output.line(f"{file}: @{begin} to @{end}, {output.size(len(page))}")
     if len(page) > LARGE_SIZE:
         output.note("browsers take some seconds to open that; with --since it begins later")
 
@@ -85,7 +93,7 @@ def serve(port: int, title: str | None, store_path: str | None) -> None:
     """Serve the page of `report` over the live store, on this host alone.
 
     It prints the address to open, which holds a secret. Records are shown as they come. An
-    interrupt ends it.
+    interrupt ends it, and so does the end of the store: it was removed, moved or replaced.
     """
     try:
         import uvicorn
@@ -112,9 +120,11 @@ def serve(port: int, title: str | None, store_path: str | None) -> None:
         address = f"http://{LOOPBACK}:{listener.getsockname()[1]}/{served.secret}/"
         output.line(address)
         sys.stdout.flush()
-        while thread.is_alive() and not stop.wait(0.2):
-            pass
-        _end(served.stop, server, thread)
+        try:
+            while thread.is_alive() and not stop.wait(LOOK_SECONDS):
+                served.refuse_lost()
+        finally:
+            _end(served.stop, server, thread)
 
 
 def _listening(port: int) -> socket.socket:

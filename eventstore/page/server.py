@@ -78,6 +78,14 @@ class PageServer:
             exception_handlers={EventStoreError: _refuse},
         )
 
+    def refuse_lost(self) -> None:
+        """Refuse to go on showing what has no name any more, as if it were the store.
+
+        Raises:
+            StoreLostError: its files were removed, moved or replaced.
+        """
+        self._store._environment.refuse_lost()
+
     async def _index(self, request: Request) -> Response:
         page = await run_in_threadpool(self._made)
         return Response(

@@ -289,6 +289,18 @@ def test_a_port_that_is_taken_and_a_store_that_is_missing_are_told(
         assert done.stderr.startswith("eventstore: ")
 
 
+def test_it_ends_with_its_store(filled: Path) -> None:
+    """What was removed or moved must not be shown as if it were the present."""
+    server = Served(filled)
+    assert server.ask().status == 200
+    filled.rename(filled.with_name("moved"))
+    _, complaint = server.process.communicate(timeout=SECONDS)
+    assert server.process.returncode == 3
+    assert complaint.startswith("eventstore: ")
+    assert "moved" in complaint
+    assert complaint.count("\n") == 1
+
+
 def test_it_ends_with_streams_open(filled: Path) -> None:
     """An interrupt is no error, and nobody who listens keeps it."""
     server = Served(filled)
@@ -301,3 +313,13 @@ def test_it_ends_with_streams_open(filled: Path) -> None:
     _, complaint = server.process.communicate(timeout=SECONDS)
     assert (server.process.returncode, complaint) == (0, "")
     listener.close()
+
+
+def test_a_page_can_go_into_a_pipe(filled: Path) -> None:
+    """It alone, so that a service can hand it on."""
+    environment = {**os.environ, "PYTHONPATH": children.PACKAGE}
+    command = [sys.executable, "-m", "eventstore", "-s", str(filled), "report", "-"]
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=filled, check=True)
+    assert done.stdout.startswith(b"<!DOCTYPE html>")
+    assert done.stdout.rstrip().endswith(b"</html>")
+    assert not (filled / "-").exists()
