@@ -30,7 +30,7 @@ bytes, modes and times as they were; LMDB's own `lock.mdb` may come beside a fil
     the same store again in one process, by whatever name   StoreInUseError, until it is closed
     two processes that make one store at once               -, one store
     killed while it is made                                 as if nothing had been there, or whole
-    removed, moved or replaced while it is open             reads answer; StoreIOError for writes
+    removed, moved or replaced while it is open             reads answer; StoreLostError for writes
 
 The exit code is 1 if anything is not as it must be. LMDB's own steps are cut in `crash_states.py`.
 """

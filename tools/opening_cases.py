@@ -22,7 +22,7 @@ from hostile_plants import make_socket
 from workload import config
 
 FORMAT, DAMAGE, USAGE = "UnknownFormatError", "CorruptionError", "StoreUsageError"
-MISSING, REFUSED, OPENS = "StoreNotFoundError", "StoreIOError", ""
+MISSING, REFUSED, LOST, OPENS = "StoreNotFoundError", "StoreIOError", "StoreLostError", ""
 OUR_NAMES = (b"meta", b"log", b"configs", b"snapshots", b"tombstones")
 EXIT_CODES = {FORMAT: 4, DAMAGE: 4, USAGE: 3, MISSING: 3, REFUSED: 3, OPENS: 0}
 MODES: dict[str, dict[str, Any]] = {

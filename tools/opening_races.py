@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from eventstore import ImageStore
 from evidence import Evidence, Outcome, in_child, mounted, outcome
-from opening_cases import DAMAGE, MISSING, REFUSED, make
+from opening_cases import DAMAGE, LOST, MISSING, make
 from workload import config
 
 IN_USE = "StoreInUseError"
@@ -128,7 +128,7 @@ def try_losses(folder: Path, evidence: Evidence) -> None:
             evidence.tried("stores that lost their files while open")
             what = f"{name}{' after a read' if late else ''}"
             evidence.check(
-                not done.error and done.value == ["", REFUSED, "", ""],
+                not done.error and done.value == ["", LOST, "", ""],
                 f"{what}: {done.error} {done.text} {done.value}",
             )
             shutil.rmtree(own)
@@ -137,7 +137,7 @@ def try_losses(folder: Path, evidence: Evidence) -> None:
     done = in_child(partial(_two_writers, own / "store"), seconds=30)
     evidence.tried("stores with two lock files")
     evidence.check(not done.error, f"two lock files: {done.error} {done.text}")
-    evidence.check(done.value in (None, [REFUSED, True]), f"two lock files: lost: {done.value}")
+    evidence.check(done.value in (None, [LOST, True]), f"two lock files: lost: {done.value}")
     shutil.rmtree(own)
 
 

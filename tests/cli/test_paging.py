@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,14 +145,27 @@ def test_less_shows_what_is_short_at_once(synced: Host) -> None:
     assert "@412" in terminal.plain
 
 
-# Shows all, says when it is interrupted, and is left with a key.
-PATIENT = "trap 'echo caught' INT; cat; echo shown; until read key </dev/tty; do :; done; echo left"
+SHOWS_ALL = """
+import signal, sys
+signal.signal(signal.SIGINT, lambda *_: print("caught", flush=True))
+sys.stdout.write(sys.stdin.read())
+print("shown", flush=True)
+with open("/dev/tty") as keys:
+    keys.readline()
+print("left", flush=True)
+"""
+READS_NOTHING = SHOWS_ALL.replace("sys.stdout.write(sys.stdin.read())\n", "")
+
+
+def patient(script: str) -> dict[str, str]:
+    """Return what makes a script the pager: it says when it is interrupted, and waits for a key."""
+    return through(f"{shlex.quote(sys.executable)} -c {shlex.quote(script)}")
 
 
 def test_the_pager_survives_an_interrupt(synced: Host) -> None:
     """Ctrl-C is its own affair: the command waits until it is left, and has done nothing wrong."""
     arguments = ["-s", synced.path, "ls", "-a"]
-    with on_terminal(arguments, environment=through(PATIENT)) as terminal:
+    with on_terminal(arguments, environment=patient(SHOWS_ALL)) as terminal:
         terminal.wait_for("shown\n")
         terminal.type("\x03")
         terminal.wait_for("caught")
@@ -162,7 +177,7 @@ def test_the_pager_survives_an_interrupt(synced: Host) -> None:
 def test_a_terminated_command_waits_for_its_pager_as_git_does(synced: Host) -> None:
     """Nobody is left with a terminal that a forgotten pager reads; the code tells what came."""
     arguments = ["-s", synced.path, "log"]
-    with on_terminal(arguments, environment=through(PATIENT)) as terminal:
+    with on_terminal(arguments, environment=patient(SHOWS_ALL)) as terminal:
         terminal.wait_for("shown\n")
         terminal.process.terminate()
         terminal.type("\n")
@@ -183,10 +198,10 @@ sys.exit(main())
 
 def test_an_interrupt_before_all_is_printed_ends_the_command(synced: Host) -> None:
     """When the pager is left, which reads nothing here; what is not printed yet is dropped."""
-    environment = through(PATIENT.replace("cat;", "").replace("shown", "began"))
+    environment = patient(READS_NOTHING)
     arguments = ["-s", synced.path, "log"]
     with on_terminal(arguments, environment=environment, program=("-c", ENDLESS)) as terminal:
-        terminal.wait_for("began")
+        terminal.wait_for("shown\n")
         terminal.type("\x03")
         terminal.wait_for("caught")
         terminal.type("\n")

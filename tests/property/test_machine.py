@@ -184,6 +184,7 @@ class StoreMachine(RuleBasedStateMachine):
             if image in self.model.configs:
                 self.model.events += 2 + facts_of(self.model, image)
                 self.model.events += list(self.named.values()).count(image)
+                self.model.events += len(self.store.manifests(image))
             self.redacted.remove(image)
         self.store.create(config, allow_redacted=True)
         self.model.create(config)
