@@ -111,7 +111,6 @@ def moved(page: Page) -> None:
     """Look at the second moment, at an image that is not there any more."""
     page.locator("#moment").fill("260")
     page.select_option("#against", "first")
-    page.fill("#term", "")
     row = page.locator(".row", has=page.locator(".name")).nth(3)
     row.click()
     page.wait_for_timeout(400)

@@ -34,9 +34,7 @@ _title_option = click.option(
     metavar="WHEN",
     help="Begin at this moment; as far back as there is anything if not given.",
 )
-@click.option(
-    "--title", metavar="TEXT", help="What the page is called; the store's path, if not given."
-)
+@_title_option
 @click.option("--force", is_flag=True, help="Take the place of a file that is there.")
 @store_option
 def report(
@@ -85,9 +83,7 @@ def _title(path: str) -> str:
     metavar="N",
     help="Which port; any that is free, if not given.",
 )
-@click.option(
-    "--title", metavar="TEXT", help="What the page is called; the store's path, if not given."
-)
+@_title_option
 @store_option
 def serve(port: int, title: str | None, store_path: str | None) -> None:
     """Serve the page of `report` over the live store, on this host alone.

@@ -52,7 +52,7 @@ def document(gathered: dict[str, Any]) -> bytes:
     """Return the page, in UTF-8.
 
     Args:
-        gathered: what `PageHistory.gathered` returns.
+        gathered: what `history.gather` returns.
     """
     data = msgspec.json.encode(gathered).decode().replace("<", "\\u003c")
     parts = {
