@@ -69,6 +69,17 @@ class Image(Struct, frozen=True, gc=False):
     history: tuple[History, ...] = ()
 
     @property
+    def platform(self) -> str:
+        """Return operating system, architecture and variant, as far as the config says them."""
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+    @property
+    def last_step(self) -> str:
+        """Return what made the last of the steps that say so, empty if none does."""
+        steps = (step.created_by for step in reversed(self.history) if step.created_by)
+        return next(steps, "")
+
+    @property
     def created_ns(self) -> int | None:
         """Return when the image was made, exactly: nanoseconds since 1970, UTC.
 

@@ -124,17 +124,12 @@ def _row(view: ImageView, image: Image, short: naming.ShortIds) -> tuple[str, ..
     return (
         short(image.id),
         output.age(image.created),
-        _platform(image),
+        image.platform or "-",
         str(len(image.root_fs.diff_ids)),
         output.age(view.get_last_updated(image.id)),
         short(image.parent),
         "here" if view.is_built_locally(image.id) else "-",
     )
-
-
-def _platform(image: Image) -> str:
-    parts = (image.os, image.architecture, image.variant)
-    return "/".join(part for part in parts if part) or "-"
 
 
 @click.command()
@@ -201,8 +196,7 @@ def _label(
     if image is None:
         age, made_by = "?", _no_config(faults[image_id])
     else:
-        steps = [step.created_by for step in image.history if step.created_by]
-        age, made_by = output.age(image.created), output.cell(steps[-1]) if steps else ""
+        age, made_by = output.age(image.created), output.cell(image.last_step)
     yield "".join(f"  {name}" for name in naming.given(names)), layout.NAME
     yield f"  {age}", layout.FAINT
     yield f"  {made_by}" if made_by else "", ""
@@ -256,7 +250,7 @@ def _facts(
     yield "created", output.clock_time(image.created)
     yield "last updated", output.clock_time(view.get_last_updated(image.id))
     yield "built", "here" if view.is_built_locally(image.id) else "not here, as far as is known"
-    yield "platform", _platform(image)
+    yield "platform", image.platform or "-"
     optional = (
         ("author", image.author),
         ("comment", image.comment),

@@ -236,11 +236,8 @@ class PageHistory:
         if isinstance(found, str):
             return None, "", None, "", self._text(found)
         created = None if found.created_ns is None else instant_of(found.created_ns)
-        platform = "/".join(filter(None, (found.os, found.architecture, found.variant)))
-        steps = [step.created_by for step in found.history if step.created_by]
-        made_by = steps[-1] if steps else ""
         layers = len(found.root_fs.diff_ids)
-        return created, self._text(platform), layers, self._text(made_by), ""
+        return created, self._text(found.platform), layers, self._text(found.last_step), ""
 
     def _read(self, image_id: str) -> Image | str:
         """Return an image without a parent, or why its config cannot be read."""
